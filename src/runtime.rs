@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mainstay_holder::messages::{HolderSetup, InstanceInfo, TakeoverState};
+use mainstay_holder::messages::{InstanceInfo, TakeoverState};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::Instance;
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::auth_token::TokenSigner;
 use crate::actors::event_recorder::{EventBuilder, EventRecorder};
+use crate::actors::holder_setup;
 use crate::actors::log_followers::LogFollowers;
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
@@ -31,9 +32,7 @@ use crate::actors::{
 };
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
-use crate::config::{
-    ConfigSources, Configuration, NotEnforced, Principal, Problems, check_enforcement,
-};
+use crate::config::{ConfigSources, Configuration, NotEnforced, Problems, check_enforcement};
 use crate::ipc;
 use crate::journal::{Journal, JournalSettings, WatermarkKeeper};
 use crate::os::Enforcement;
@@ -59,10 +58,6 @@ const JOURNAL_RECORD: &str = "mainstay.journal";
 const JOURNAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long root may take to end when everything is over.
 const ROOT_STOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// A runtime that says nothing for so long, though it was asked, is deaf: the holder replaces it.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(40);
-/// What the holder adds to the stop budget before it ends everything itself.
-const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Why the runtime could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -198,7 +193,7 @@ pub(crate) fn prepare(
                 Some(NotEnforced { cause, remedy })
             })
             .map_err(RuntimeStartError::Configuration)?;
-            let listeners = wire.configure(setup(&configuration))?;
+            let listeners = wire.configure(holder_setup::setup(&configuration))?;
             (listeners, commit_first(&configuration)?)
         }
     };
@@ -299,6 +294,10 @@ impl BuiltRuntime {
         }
         secret_files::keep_only(&ctx.configuration(), &known.collect::<Vec<String>>());
         settings_files::write_all(&ctx.configuration());
+        if returned {
+            // It may have ended before the holder knew of a plan.
+            ctx.os.reconfigure(holder_setup::live(&ctx.configuration()));
+        }
         let known = returned.then(|| {
             let instances = world.instances.iter();
             instances
@@ -310,7 +309,7 @@ impl BuiltRuntime {
         let arguments = root::RootArgs {
             ctx: Arc::clone(&ctx),
             listeners: Arc::new(listeners),
-            accept: ipc::accept_with(ctx.configuration().system.ipc.requests_per_second),
+            accept: ipc::accept_loop(),
             saved_records: known,
             started: started_writer,
             ended,
@@ -355,33 +354,6 @@ impl RunningRuntime {
         self.routes.abort();
         root::stop_actors(&self.ctx);
         let _ended = tokio::time::timeout(ROOT_STOP_TIMEOUT, self.root).await;
-    }
-}
-
-fn setup(configuration: &Configuration) -> HolderSetup {
-    let system = &configuration.system;
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let ipc = [
-        &system.ipc.observers,
-        &system.ipc.operators,
-        &system.ipc.admins,
-    ];
-    let others = ipc
-        .iter()
-        .any(|who| who.iter().any(|who| *who != Principal::User));
-    let stop_within = configuration.system_spec.shutdown_timeout + STOP_MARGIN;
-    HolderSetup {
-        name: system.name.clone(),
-        config_dir: text(&system.config_dir),
-        state_dir: text(&system.state_dir),
-        runtime_dir: text(&system.runtime_dir),
-        log_dir: text(&system.logs.directory),
-        log_max_bytes: system.logs.max_bytes,
-        log_keep: system.logs.keep,
-        // Who else may connect is decided by peer credentials; the socket only has to let them.
-        control_mode: if others { 0o666 } else { 0o600 },
-        heartbeat_timeout_ms: u64::try_from(HEARTBEAT_TIMEOUT.as_millis()).unwrap_or(40_000),
-        stop_timeout_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -33,7 +33,7 @@ use mainstay_policy::{ModuleId, ModuleSpec};
 use mainstay_process::Instance;
 use mainstay_protocol::Timestamp;
 
-use crate::config::{Configuration, LaunchSpec};
+use crate::config::{Configuration, LaunchSpec, LogConfig};
 use crate::os::Os;
 
 mod actor_refs;
@@ -44,6 +44,7 @@ pub(crate) mod event_recorder;
 pub(crate) mod features;
 pub(crate) mod gateway;
 pub(crate) mod health;
+pub(crate) mod holder_setup;
 pub(crate) mod launching;
 pub(crate) mod lifecycle;
 pub(crate) mod log_followers;
@@ -145,6 +146,8 @@ pub(crate) enum ConsoleMessage<'a> {
     },
     /// Something about the whole system.
     System(&'a str),
+    /// Other limits hold for files of lines.
+    LogsChanged(&'a LogConfig),
 }
 
 impl RuntimeContext {

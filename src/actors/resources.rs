@@ -1,6 +1,7 @@
 //! Resources: what the modules, the machine and mainstay itself use, and what is done about it.
 //! Owns the last sample, to make rates of, the throttle ladders and one alarm. Never decides.
-//! In flight at most: 1 sample, 1 TimerFired, 2 changes of readiness a module.
+//! In flight at most: 1 sample, 1 TimerFired, 1 PlanChanged a plan, 2 changes of readiness a
+//! module.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(crate) enum ResourcesMsg {
         /// Up, or not any more.
         running: bool,
     },
+    /// Another plan is in force.
+    PlanChanged,
     /// The alarm.
     TimerFired,
 }
@@ -97,6 +100,7 @@ impl Actor for ResourcesActor {
                 running: true,
             } => state.throttles.run_is_up(module, generation),
             ResourcesMsg::ReadinessChanged { module, .. } => state.throttles.run_is_down(module),
+            ResourcesMsg::PlanChanged => state.follow_plan(),
             ResourcesMsg::TimerFired => state.request_sample(&myself),
         }
         state.arm(&myself);
@@ -109,6 +113,14 @@ impl ResourcesActorState {
         let now = self.ctx.os.now();
         self.alarm
             .set(now, self.due, myself, || ResourcesMsg::TimerFired);
+    }
+
+    /// Applies new limits and a shorter interval at once.
+    fn follow_plan(&mut self) {
+        let now = self.ctx.os.now();
+        self.throttles.follow_plan(now);
+        let by = now.after(self.ctx.configuration().system.check_interval);
+        self.due = self.due.map(|due| due.min(by));
     }
 
     fn request_sample(&mut self, myself: &ActorRef<ResourcesMsg>) {

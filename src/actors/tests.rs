@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,12 +22,13 @@ use super::{RuntimeContext, convert};
 use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{
-    CommandResult, Enforcement, FreezeReason, LiveProcess, MachineSample, Os, OsEvent, RunExit,
-    RunHold, Sample, SampleRequest, TreeUsage,
+    CommandResult, Enforcement, FreezeReason, LiveProcess, LiveSetup, MachineSample, Os, OsEvent,
+    RunExit, RunHold, Sample, SampleRequest, TreeUsage,
 };
 
 mod health;
 mod ladder;
+mod live_keys;
 mod reload;
 mod replan;
 mod times;
@@ -61,6 +63,8 @@ struct FakeOs {
     machine: Mutex<MachineSample>,
     /// Every spawn, signal, kill and command, in order.
     deeds: Mutex<Vec<String>>,
+    /// How many samples were requested.
+    samples: AtomicU32,
     /// When the holder ends everything.
     stop_by: Mutex<Option<MonoTime>>,
 }
@@ -91,6 +95,7 @@ impl FakeOs {
                 ..MachineSample::default()
             }),
             deeds: Mutex::default(),
+            samples: AtomicU32::default(),
             stop_by: Mutex::default(),
         };
         (Arc::new(os), receiver)
@@ -185,6 +190,7 @@ impl Os for FakeOs {
         &self,
         request: SampleRequest,
     ) -> Pin<Box<dyn Future<Output = Option<Sample>> + Send>> {
+        self.samples.fetch_add(1, Ordering::Relaxed);
         let (alive, uses) = (
             self.alive.lock().expect("whole"),
             self.uses.lock().expect("whole"),
@@ -242,9 +248,11 @@ impl Os for FakeOs {
     }
     fn listen(
         &self,
-        _: &Instance,
+        instance: &Instance,
         _: Vec<ActivationSocket>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let deed = format!("listen {instance}");
+        self.deeds.lock().expect("whole").push(deed);
         Box::pin(std::future::ready(()))
     }
     fn forget(&self, instance: &Instance) {
@@ -270,6 +278,10 @@ impl Os for FakeOs {
     }
     fn ready(&self) {}
     fn pong(&self) {}
+    fn reconfigure(&self, live: LiveSetup) {
+        let deed = format!("reconfigure {live:?}");
+        self.deeds.lock().expect("whole").push(deed);
+    }
     fn stopping(&self, within: Duration) {
         let by = self.now().after(within);
         let mut stop_by = self.stop_by.lock().expect("whole");
@@ -338,7 +350,7 @@ impl Rig {
         let arguments = root::RootArgs {
             ctx: Arc::clone(&ctx),
             listeners,
-            accept: crate::ipc::accept_with(100),
+            accept: crate::ipc::accept_loop(),
             saved_records: None,
             started,
             ended,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::args::{GlobalArgs, RuntimeArgs};
 use super::console::{Console, Stream, Target};
 use super::error::CliError;
 use super::output_stream::{OutputStream, is_journal};
-use super::runtime_log::rotating::RotatingFile;
+use super::runtime_log::rotating::{RotatingFile, RotationLimits};
 use crate::config::ConfigSources;
 use crate::os::process_limit::{check_threads, forbid_core_dumps, with_limit};
 use crate::runtime::{ConsoleMessage, ConsoleSink};
@@ -59,10 +60,12 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
     });
     let names = Arc::default();
     let mut stream = None;
+    let limits: Arc<RotationLimits> = Arc::default();
     let begun = |logs: &crate::config::LogConfig, problem: Option<&str>| {
-        log.open(&logs.directory, logs.max_bytes, logs.keep);
+        limits.set(logs.max_bytes, logs.keep);
+        log.open(&logs.directory, Arc::clone(&limits));
         if detached {
-            console.open(detached_target(logs));
+            console.open(detached_target(&logs.directory, Arc::clone(&limits)));
         }
         if let Some(problem) = problem {
             let text = super::up::fallback_text(problem);
@@ -73,7 +76,7 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
             stream = Some(OutputStream::start(console, &logs.directory, names));
         }
     };
-    let announce = announcer(console.clone(), Arc::clone(&names));
+    let announce = announcer(console.clone(), Arc::clone(&names), Arc::clone(&limits));
     let code = match crate::runtime::run(end, sources, Some(announce), begun) {
         Ok(code) => code,
         Err(error) => {
@@ -94,9 +97,9 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
 
 /// A bounded file, which is rotated as the logs of modules are; where it cannot be opened, what
 /// the detached start opened.
-fn detached_target(logs: &crate::config::LogConfig) -> Target {
-    let path = logs.directory.join(super::up::DETACHED_LOG);
-    match RotatingFile::open(&path, logs.max_bytes, logs.keep) {
+fn detached_target(directory: &Path, limits: Arc<RotationLimits>) -> Target {
+    let path = directory.join(super::up::DETACHED_LOG);
+    match RotatingFile::open(&path, limits) {
         Ok(file) => Target {
             out: Box::new(file),
             err: None,
@@ -109,8 +112,12 @@ fn detached_target(logs: &crate::config::LogConfig) -> Target {
 }
 
 /// Prints what happens, one line each; the reader may stop or go away at any time.
-/// `names` learns those of the modules.
-fn announcer(console: Console, names: Arc<Mutex<BTreeSet<String>>>) -> ConsoleSink {
+/// `names` learns those of the modules, `limits` those of the files of lines.
+fn announcer(
+    console: Console,
+    names: Arc<Mutex<BTreeSet<String>>>,
+    limits: Arc<RotationLimits>,
+) -> ConsoleSink {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Arc::new(move |what| {
         let line = match what {
@@ -134,6 +141,7 @@ fn announcer(console: Console, names: Arc<Mutex<BTreeSet<String>>>) -> ConsoleSi
                 format!("  {module:<20} {on}{state:<9}{off} {text}")
             }
             ConsoleMessage::System(text) => format!("mainstay: {text}"),
+            ConsoleMessage::LogsChanged(logs) => return limits.set(logs.max_bytes, logs.keep),
         };
         console.line(Stream::Out, format!("{}\n", line.trim_end()).into_bytes());
     })

@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::runtime::CONSOLE_TARGET;
-use rotating::RotatingFile;
+use rotating::{RotatingFile, RotationLimits};
 
 use super::console::{Console, Stream};
 
@@ -90,8 +90,8 @@ pub(super) fn start(console: &Console) -> RuntimeLog {
 
 impl RuntimeLog {
     /// Opens the file and writes the lines kept in memory.
-    pub(super) fn open(&self, directory: &Path, max_bytes: u64, keep: u32) {
-        let opened = RotatingFile::open(&directory.join(FILE), max_bytes, keep);
+    pub(super) fn open(&self, directory: &Path, limits: Arc<RotationLimits>) {
+        let opened = RotatingFile::open(&directory.join(FILE), limits);
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let problem = match opened {
             Ok(mut file) => {

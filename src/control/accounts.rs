@@ -66,8 +66,8 @@ pub(crate) enum TooMany {
 }
 
 /// All accounts.
+#[derive(Default)]
 pub(crate) struct Accounts {
-    requests_per_second: u32,
     table: Mutex<Table>,
 }
 
@@ -79,7 +79,8 @@ struct Table {
 }
 
 struct Account {
-    requests: TokenBucket,
+    /// None: it made no request yet.
+    requests: Option<TokenBucket>,
     refusals: TokenBucket,
     connections: u32,
     reports: RefusalReports,
@@ -116,10 +117,9 @@ impl Default for MemoryShare {
 }
 
 impl Account {
-    fn new(requests_per_second: u32) -> Account {
-        let rate = f64::from(requests_per_second);
+    fn new() -> Account {
         Account {
-            requests: TokenBucket::new(requests_per_second, rate),
+            requests: None,
             refusals: TokenBucket::new(REFUSALS_BURST, REFUSALS_PER_SECOND),
             connections: 0,
             reports: RefusalReports::default(),
@@ -131,7 +131,7 @@ impl Account {
     fn is_unused(&mut self, now: MonoTime) -> bool {
         self.connections == 0
             && self.reports.is_idle(now)
-            && self.requests.is_full(now)
+            && self.requests.as_mut().is_none_or(|it| it.is_full(now))
             && self.refusals.is_full(now)
     }
 }
@@ -179,14 +179,6 @@ impl RefusalReports {
 }
 
 impl Accounts {
-    /// Creates the accounts; each may make this number of changing requests a second.
-    pub(crate) fn new(requests_per_second: u32) -> Arc<Accounts> {
-        Arc::new(Accounts {
-            requests_per_second,
-            table: Mutex::default(),
-        })
-    }
-
     /// Admits a connection of a principal; the permit counts it until it is dropped.
     ///
     /// # Errors
@@ -209,7 +201,7 @@ impl Accounts {
         } else {
             MODULE_CONNECTIONS_MAX
         };
-        let (key, account) = table.account(principal, self.requests_per_second, now);
+        let (key, account) = table.account(principal, now);
         if account.connections >= max {
             return Err(TooMany::OfPrincipal(max));
         }
@@ -224,39 +216,48 @@ impl Accounts {
         })
     }
 
-    /// Takes one changing request from the allowance of a principal; false: none is left.
-    pub(crate) fn take_request(&self, principal: Principal, now: MonoTime) -> bool {
+    /// Takes one changing request from the allowance of a principal, which is this number a
+    /// second; false: none is left.
+    pub(crate) fn take_request(
+        &self,
+        principal: Principal,
+        per_second: u32,
+        now: MonoTime,
+    ) -> bool {
         let mut table = self.lock();
-        let (_, account) = table.account(principal, self.requests_per_second, now);
-        account.requests.try_take(now)
+        let (_, account) = table.account(principal, now);
+        let full = || TokenBucket::new(per_second, f64::from(per_second));
+        let requests = account.requests.get_or_insert_with(full);
+        requests.resize(per_second, f64::from(per_second), now);
+        requests.try_take(now)
     }
 
     /// Takes one refusal from the allowance of a principal; false: none is left, and the
     /// connection is to be closed.
     pub(crate) fn take_refusal(&self, principal: Principal, now: MonoTime) -> bool {
         let mut table = self.lock();
-        let (_, account) = table.account(principal, self.requests_per_second, now);
+        let (_, account) = table.account(principal, now);
         account.refusals.try_take(now)
     }
 
     /// Whether a principal has been refused so often that it is not admitted for now.
     pub(crate) fn is_exhausted(&self, principal: Principal, now: MonoTime) -> bool {
         let mut table = self.lock();
-        let (_, account) = table.account(principal, self.requests_per_second, now);
+        let (_, account) = table.account(principal, now);
         !account.refusals.has_token(now)
     }
 
     /// Says when to record a refusal of a principal.
     pub(crate) fn report(&self, principal: Principal, now: MonoTime) -> Report {
         let mut table = self.lock();
-        let (_, account) = table.account(principal, self.requests_per_second, now);
+        let (_, account) = table.account(principal, now);
         account.reports.refused(now)
     }
 
     /// Returns the number of refusals to record after [`Report::After`].
     pub(crate) fn take_refusals(&self, principal: Principal, now: MonoTime) -> u64 {
         let mut table = self.lock();
-        let (_, account) = table.account(principal, self.requests_per_second, now);
+        let (_, account) = table.account(principal, now);
         std::mem::take(&mut account.reports.unreported)
     }
 
@@ -267,12 +268,7 @@ impl Accounts {
 }
 
 impl Table {
-    fn account(
-        &mut self,
-        principal: Principal,
-        requests_per_second: u32,
-        now: MonoTime,
-    ) -> (Principal, &mut Account) {
+    fn account(&mut self, principal: Principal, now: MonoTime) -> (Principal, &mut Account) {
         if self.accounts.len() >= ACCOUNTS_MAX && !self.accounts.contains_key(&principal) {
             self.accounts.retain(|_, account| !account.is_unused(now));
         }
@@ -283,10 +279,7 @@ impl Table {
             principal
         };
         let account = self.accounts.entry(key);
-        (
-            key,
-            account.or_insert_with(|| Account::new(requests_per_second)),
-        )
+        (key, account.or_insert_with(Account::new))
     }
 }
 
@@ -322,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_module_gets_few_connections_and_takes_none_of_another() {
-        let accounts = Accounts::new(10);
+        let accounts = Arc::new(Accounts::default());
         let open = |principal| accounts.connect(principal, false, at(0));
         let mut held: Vec<_> = (0..MODULE_CONNECTIONS_MAX).map(|_| open(MODULE)).collect();
         assert!(held.iter().all(Result::is_ok));
@@ -335,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_last_connections_are_for_administrators() {
-        let accounts = Accounts::new(10);
+        let accounts = Arc::new(Accounts::default());
         let open = |user, is_admin| accounts.connect(Principal::User(user), is_admin, at(0));
         let taken: Vec<_> = (0..CONTROL_CONNECTIONS_MAX - ADMIN_RESERVE)
             .map(|n| open(n % 3, false))
@@ -353,7 +346,7 @@ mod tests {
 
     #[test]
     fn one_user_does_not_take_all_connections() {
-        let accounts = Accounts::new(10);
+        let accounts = Arc::new(Accounts::default());
         let open = |user| accounts.connect(Principal::User(user), true, at(0));
         let taken: Vec<_> = (0..USER_CONNECTIONS_MAX).map(|_| open(0)).collect();
         assert!(taken.iter().all(Result::is_ok));
@@ -366,20 +359,20 @@ mod tests {
 
     #[test]
     fn an_allowance_outlives_the_connection_and_is_not_shared() {
-        let accounts = Accounts::new(2);
+        let accounts = Arc::new(Accounts::default());
         for _ in 0..2 {
             let permit = accounts.connect(USER, true, at(0));
-            assert!(permit.is_ok() && accounts.take_request(USER, at(0)));
+            assert!(permit.is_ok() && accounts.take_request(USER, 2, at(0)));
             drop(permit);
         }
         let permit = accounts.connect(USER, true, at(0));
         assert!(
-            !accounts.take_request(USER, at(0)),
+            !accounts.take_request(USER, 2, at(0)),
             "a new connection brings nothing"
         );
-        assert!(accounts.take_request(Principal::User(0), at(0)));
+        assert!(accounts.take_request(Principal::User(0), 2, at(0)));
         assert!(
-            accounts.take_request(USER, at(1)),
+            accounts.take_request(USER, 2, at(1)),
             "refilled after a second"
         );
         drop(permit);
@@ -387,7 +380,7 @@ mod tests {
 
     #[test]
     fn refusals_are_limited_across_connections() {
-        let accounts = Accounts::new(10);
+        let accounts = Arc::new(Accounts::default());
         let refused = (0..1000)
             .filter(|_| accounts.take_refusal(MODULE, at(0)))
             .count();
@@ -399,7 +392,7 @@ mod tests {
 
     #[test]
     fn the_first_refusal_is_recorded_and_the_others_are_counted() {
-        let accounts = Accounts::new(10);
+        let accounts = Arc::new(Accounts::default());
         assert_eq!(accounts.report(MODULE, at(0)), Report::Now);
         let mut records = 1;
         let mut counted = 1;
@@ -428,19 +421,19 @@ mod tests {
 
     #[test]
     fn a_principal_without_an_account_of_its_own_shares_one() {
-        let accounts = Accounts::new(1);
+        let accounts = Arc::new(Accounts::default());
         let users = u32::try_from(ACCOUNTS_MAX).expect("a number of accounts");
         for user in 0..users {
-            assert!(accounts.take_request(Principal::User(user), at(0)));
+            assert!(accounts.take_request(Principal::User(user), 1, at(0)));
         }
-        assert!(accounts.take_request(Principal::User(users), at(0)));
+        assert!(accounts.take_request(Principal::User(users), 1, at(0)));
         assert!(
-            !accounts.take_request(Principal::User(users + 1), at(0)),
+            !accounts.take_request(Principal::User(users + 1), 1, at(0)),
             "shared"
         );
         assert!(accounts.lock().accounts.len() <= ACCOUNTS_MAX + 1);
         assert!(
-            accounts.take_request(Principal::User(users + 1), at(100)),
+            accounts.take_request(Principal::User(users + 1), 1, at(100)),
             "unused ones are gone"
         );
         assert!(accounts.lock().accounts.len() < 10);

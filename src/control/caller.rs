@@ -74,9 +74,9 @@ impl Caller {
     }
 
     /// Takes one changing request from the allowance; false: none is left.
-    pub(super) fn take_request(&self, now: MonoTime) -> bool {
+    pub(super) fn take_request(&self, per_second: u32, now: MonoTime) -> bool {
         let accounts = self.accounts.as_ref();
-        accounts.is_none_or(|accounts| accounts.take_request(self.principal, now))
+        accounts.is_none_or(|accounts| accounts.take_request(self.principal, per_second, now))
     }
 
     /// Identifies the client of a connection by its hello, its credentials and the socket.

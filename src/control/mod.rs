@@ -147,12 +147,15 @@ fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Resu
         let error = RequestError::new(ErrorCode::NotPermitted, text);
         return Err(refusals::refuse(ctx, caller, info.name, error));
     }
-    if info.effect.is_rate_limited() && !caller.take_request(ctx.os.now()) {
+    if !info.effect.is_rate_limited() {
+        return Ok(());
+    }
+    let per_second = ctx.configuration().system.ipc.requests_per_second;
+    if !caller.take_request(per_second, ctx.os.now()) {
         let text = format!(
-            "cannot answer {}: more than {} requests a second; wait, or raise \
+            "cannot answer {}: more than {per_second} requests a second; wait, or raise \
              ipc.requests_per_second",
             info.name,
-            ctx.configuration().system.ipc.requests_per_second
         );
         return Err(RequestError::new(ErrorCode::RateLimited, text).into());
     }

@@ -87,7 +87,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_refusal_is_recorded_at_once_and_the_others_as_a_count() {
         let rig = Rig::start(TWO).await;
-        let accounts = Accounts::new(10);
+        let accounts = Arc::new(Accounts::default());
         let refuse = |uid| {
             record(
                 &rig.ctx,

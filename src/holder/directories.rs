@@ -67,6 +67,11 @@ impl SystemDirs {
         self.keeper.write_status(status.to_json());
     }
 
+    /// Changes who can connect to the control socket, soon.
+    pub(crate) fn set_control_mode(&self, mode: u32) {
+        self.keeper.set_control_mode(mode);
+    }
+
     /// Removes the files of sockets that no longer listen, soon.
     pub(crate) fn remove_sockets(&self, sockets: Vec<BoundSocket>) {
         let path = |one: BoundSocket| Some((one.socket.address.into(), one.file?));

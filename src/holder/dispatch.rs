@@ -18,7 +18,7 @@ use crate::instance::{Instance, RunningProcess, trees_of};
 use crate::machines::{FenceError, RosterEffect};
 use crate::messages::{
     BoundSocket, FREEZE_MAX_MS, FreezeRequest, HolderMessage, HolderRequest, HolderSetup,
-    LimitRequest,
+    LimitRequest, LiveSetup,
 };
 use crate::poll_key;
 use crate::process;
@@ -89,7 +89,7 @@ impl Engine {
                 Some(context) => context.logs.notify_when_written(&instance, number),
                 None => self.send(&HolderMessage::OutputFlushed { number }),
             },
-            HolderRequest::Logs { max_bytes, keep } => self.set_log_limits(max_bytes, keep),
+            HolderRequest::Reconfigure(live) => self.reconfigure(live),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => self
@@ -107,13 +107,16 @@ impl Engine {
         }
     }
 
-    fn set_log_limits(&mut self, max_bytes: u64, keep: u32) {
-        if let Some(setup) = &mut self.setup {
-            (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
-        }
-        if let Some(context) = &self.context {
-            context.logs.set_limits(max_bytes, keep);
-        }
+    fn reconfigure(&mut self, live: LiveSetup) {
+        let (Some(setup), Some(context), Some(dirs)) = (&mut self.setup, &self.context, &self.dirs)
+        else {
+            return;
+        };
+        setup.live = live;
+        context.logs.set_limits(live.log_max_bytes, live.log_keep);
+        dirs.set_control_mode(live.control_mode);
+        self.supervisor
+            .set_stop_timeout(Duration::from_millis(live.stop_timeout_ms));
     }
 
     fn configure(&mut self, setup: HolderSetup) {
@@ -136,9 +139,10 @@ impl Engine {
         let done = self.setup_in_flight.take();
         match done.and_then(|receiver| receiver.recv().ok()) {
             Some(Ok(ready)) => {
+                let millis = Duration::from_millis;
                 self.supervisor.setup_accepted(
-                    Duration::from_millis(ready.setup.heartbeat_timeout_ms),
-                    Duration::from_millis(ready.setup.stop_timeout_ms),
+                    millis(ready.setup.heartbeat_timeout_ms),
+                    millis(ready.setup.live.stop_timeout_ms),
                 );
                 let listeners = ready.dirs.listeners().unwrap_or_default();
                 self.take_over(ready);

@@ -110,13 +110,8 @@ pub enum HolderRequest {
         /// Comes back in the answer.
         number: u64,
     },
-    /// The log limits changed.
-    Logs {
-        /// As in [`HolderSetup`].
-        max_bytes: u64,
-        /// As in [`HolderSetup`].
-        keep: u32,
-    },
+    /// The part of the setup that can change while it is in use.
+    Reconfigure(LiveSetup),
     /// The runtime is in control.
     Ready,
     /// The runtime is alive; the answer to `HolderMessage::Ping`.
@@ -184,15 +179,23 @@ pub struct HolderSetup {
     pub runtime_dir: String,
     /// Absolute; created 0700 if missing; module output goes to `NAME.log` in it.
     pub log_dir: String,
+    /// Kill the runtime and start it again when it was silent this long; `Ping` is sent when three
+    /// quarters of it have passed. 0 = never.
+    pub heartbeat_timeout_ms: u64,
+    /// What can change later.
+    #[serde(flatten)]
+    pub live: LiveSetup,
+}
+
+/// The part of a [`HolderSetup`] that can change while it is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSetup {
     /// Rotate at this size.
     pub log_max_bytes: u64,
     /// Rotated files kept beside the current one (`NAME.log.1` is the newest).
     pub log_keep: u32,
     /// Mode of `control.sock`, for instance 0o600.
     pub control_mode: u32,
-    /// Kill the runtime and start it again when it was silent this long; `Ping` is sent when three
-    /// quarters of it have passed. 0 = never.
-    pub heartbeat_timeout_ms: u64,
     /// How long an ordered stop may take in all, before the holder ends everything itself.
     pub stop_timeout_ms: u64,
 }

@@ -22,8 +22,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Returns the accept loop that the gateway runs for each of its sockets. All connections of a
 /// user or module share one account, also after the gateway was restarted.
-pub(crate) fn accept_with(requests_per_second: u32) -> AcceptLoop {
-    let accounts = Accounts::new(requests_per_second);
+pub(crate) fn accept_loop() -> AcceptLoop {
+    let accounts = Arc::new(Accounts::default());
     Arc::new(move |ctx, listener, kind| {
         let via = match kind {
             SocketKind::Control => Via::ControlSocket,

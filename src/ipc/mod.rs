@@ -8,4 +8,4 @@ mod handshake_limit;
 mod line_reader;
 mod listener;
 
-pub(crate) use listener::accept_with;
+pub(crate) use listener::accept_loop;

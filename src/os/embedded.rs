@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use super::forensics;
 use super::holder_client::{HolderClient, lock};
 use super::{
-    CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
-    SampleRequest,
+    CommandResult, Enforcement, FreezeReason, LiveProcess, LiveSetup, Os, OsEvent, RunExit,
+    RunHold, Sample, SampleRequest,
 };
 
 #[cfg(all(test, unix))]
@@ -439,6 +439,10 @@ impl Os for EmbeddedOs {
 
     fn pong(&self) {
         self.held.pong();
+    }
+
+    fn reconfigure(&self, live: LiveSetup) {
+        self.held.reconfigure(live);
     }
 
     fn stopping(&self, within: Duration) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mainstay_holder::Decoder;
 use mainstay_holder::messages::{
-    HolderMessage, HolderRequest, InstanceInfo, LimitRequest, TakeoverState,
+    HolderMessage, HolderRequest, InstanceInfo, LimitRequest, LiveSetup, TakeoverState,
 };
 use mainstay_policy::MonoTime;
 use mainstay_process::{ActivationSocket, Exited, Instance, RunLimits, Signal, SpawnRequest};
@@ -518,6 +518,10 @@ impl Os for HolderClient {
 
     fn pong(&self) {
         self.send_request(&HolderRequest::Pong);
+    }
+
+    fn reconfigure(&self, live: LiveSetup) {
+        self.send_request(&HolderRequest::Reconfigure(live));
     }
 
     fn stopping(&self, within: Duration) {

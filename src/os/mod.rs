@@ -80,7 +80,7 @@ pub(crate) mod usage;
 
 pub(crate) use command::CommandResult;
 pub(crate) use enforcement::Enforcement;
-pub(crate) use mainstay_holder::messages::MAX_RECORD_BYTES;
+pub(crate) use mainstay_holder::messages::{HolderSetup, LiveSetup, MAX_RECORD_BYTES};
 #[cfg(windows)]
 pub(crate) use mainstay_holder::preflight;
 pub(crate) use peer::PeerCredentials;
@@ -154,6 +154,8 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn ready(&self);
     /// Reports that the runtime is alive.
     fn pong(&self);
+    /// Changes what of the holder's setup follows the configuration.
+    fn reconfigure(&self, live: LiveSetup);
     /// Reports that an ordered stop of everything began, and how long it may take at most.
     fn stopping(&self, within: Duration);
     /// What is left of the shortest time that `stopping` was given; None: nothing is being stopped.

@@ -25,6 +25,13 @@ impl TokenBucket {
         }
     }
 
+    /// Changes the burst and the rate; what is left stays, up to the new burst.
+    pub fn resize(&mut self, burst: u32, per_second: f64, now: MonoTime) {
+        self.refill(now);
+        (self.burst, self.per_second) = (f64::from(burst), per_second);
+        self.left = self.left.min(self.burst);
+    }
+
     /// Takes one token; false: none is left.
     pub fn try_take(&mut self, now: MonoTime) -> bool {
         self.refill(now);
@@ -75,5 +82,18 @@ mod tests {
         assert!(bucket.is_full(much_later));
         assert!(bucket.try_take(much_later) && bucket.try_take(much_later));
         assert!(!bucket.try_take(much_later));
+    }
+
+    #[test]
+    fn another_size_grants_nothing_at_once_and_takes_what_is_too_much() {
+        let start = MonoTime(0).after(Duration::from_secs(9));
+        let mut bucket = TokenBucket::new(5, 5.0);
+        assert!(bucket.is_full(start));
+        bucket.resize(1, 1.0, start);
+        assert!(bucket.try_take(start) && !bucket.try_take(start));
+        bucket.resize(10, 10.0, start);
+        assert!(!bucket.try_take(start));
+        let later = start.after(Duration::from_millis(250));
+        assert!(bucket.try_take(later) && bucket.try_take(later) && !bucket.try_take(later));
     }
 }

@@ -19,17 +19,15 @@ use mainstay_protocol::Timestamp;
 use mainstay_protocol::method::EventsParams;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    HolderSetup, InstanceInfo, PreparedRuntime, RunningRuntime, TakeoverState, commit_first,
-    restore, setup,
-};
+use super::{InstanceInfo, PreparedRuntime, RunningRuntime, TakeoverState, commit_first, restore};
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
+use crate::actors::holder_setup;
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::config::ConfigSources;
 use crate::os::transport::ListenerHandle;
 use crate::os::{
-    CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
-    SampleRequest, TreeUsage,
+    CommandResult, Enforcement, FreezeReason, HolderSetup, LiveProcess, LiveSetup, Os, OsEvent,
+    RunExit, RunHold, Sample, SampleRequest, TreeUsage,
 };
 
 /// Events of the machine that may wait for the runtime.
@@ -144,7 +142,7 @@ impl SimulatedRuntime {
                 let state_dir = folder.join("state");
                 let restored = restore(&state_dir, &Ok(sources.clone()));
                 let (read, plans) = restored.map_err(|error| text(&error))?;
-                let world = takeover_state(&*machine, &takeover, setup(&read));
+                let world = takeover_state(&*machine, &takeover, holder_setup::setup(&read));
                 (read, plans, world)
             }
         };
@@ -430,6 +428,7 @@ impl Os for MachineOs {
     }
     fn ready(&self) {}
     fn pong(&self) {}
+    fn reconfigure(&self, _: LiveSetup) {}
     fn stopping(&self, within: Duration) {
         self.machine.stopping(within);
     }

@@ -34,6 +34,7 @@ mod ipc;
 mod ipc_levels;
 mod journal;
 mod limits;
+mod live_keys;
 #[cfg(unix)]
 mod logs;
 mod matrix;

@@ -13,13 +13,14 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{LifecycleActorState, ModuleNotes};
-use crate::actors::Planned;
 use crate::actors::config::ConfigMsg;
 use crate::actors::event_recorder::{CausedBy, EventBuilder};
 use crate::actors::health::HealthMsg;
 use crate::actors::module::ModuleMsg;
+use crate::actors::resources::ResourcesMsg;
 use crate::actors::source_files::SourceFilesMsg;
-use crate::actors::{features, launching};
+use crate::actors::{ConsoleMessage, Planned, PlannedModule, features, holder_setup, launching};
+use crate::config::Configuration;
 
 /// A plan that is to follow the one in force.
 #[derive(Debug)]
@@ -64,19 +65,33 @@ impl LifecycleActorState {
             let former_plan = self.ctx.planned();
             let former = Arc::clone(&former_plan.plan);
             self.ctx.replace_plan(planned);
-            features::on_plan(&self.ctx, &former_plan.configuration);
-            let msg = SourceFilesMsg::PlanChanged;
-            self.ctx.actor_refs.source_files.cast(msg);
             self.record_membership(&former, &plan);
             for module in plan.ids() {
                 self.follow_plan(module);
                 self.dirty.insert(module);
             }
+            self.tell_others(&former_plan.configuration);
             self.watch.is_on = true;
             let changed = changes.iter().map(|(module, _)| *module);
             self.watch.to_report = changed.collect();
         }
         let _requester_is_gone = result.send(done);
+    }
+
+    /// Tells those that do not read the plan at each use that another one is in force.
+    fn tell_others(&self, former: &Configuration) {
+        features::on_plan(&self.ctx, former);
+        let live = holder_setup::live(&self.ctx.configuration());
+        if live != holder_setup::live(former) {
+            self.ctx.os.reconfigure(live);
+        }
+        let logs = &self.ctx.configuration().system.logs;
+        if *logs != former.system.logs {
+            self.ctx.announce(ConsoleMessage::LogsChanged(logs));
+        }
+        let refs = &self.ctx.actor_refs;
+        refs.source_files.cast(SourceFilesMsg::PlanChanged);
+        refs.resources.cast(ResourcesMsg::PlanChanged);
     }
 
     /// Records which modules the plan has and the former one did not, and the other way round.
@@ -188,7 +203,8 @@ impl LifecycleActorState {
         }
         let before = self.ctx.follow_plan(module);
         let after = newest.module(module);
-        if before.launch.sockets != after.launch.sockets {
+        let listens = |one: &PlannedModule| (one.spec.start, one.launch.sockets.clone());
+        if listens(&before) != listens(after) {
             let _listens = launching::listen_if_lazy(&self.ctx, module);
         }
         let view = self.policy.view(module);

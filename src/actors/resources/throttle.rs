@@ -66,6 +66,16 @@ impl Throttles {
         self.set_limits(self.ctx.os.now(), module);
     }
 
+    /// The runs that are up follow the limits of the plan in force.
+    pub(super) fn follow_plan(&mut self, now: MonoTime) {
+        let slots = (0_u32..).map(ModuleId).zip(&self.runs);
+        let up: Vec<ModuleId> = slots
+            .filter_map(|(module, run)| run.as_ref().map(|_| module))
+            .collect();
+        up.into_iter()
+            .for_each(|module| self.set_limits(now, module));
+    }
+
     /// A run is not up any more.
     pub(super) fn run_is_down(&mut self, module: ModuleId) {
         if let Some(run) = self.runs.get_mut(module.index()) {

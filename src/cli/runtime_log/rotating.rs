@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::os::private;
 
@@ -12,8 +14,22 @@ pub(in crate::cli) struct RotatingFile {
     path: PathBuf,
     file: File,
     written: u64,
-    max_bytes: u64,
-    keep: u32,
+    limits: Arc<RotationLimits>,
+}
+
+/// When files are rotated and how many are kept; shared by those of this process.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct RotationLimits {
+    max_bytes: AtomicU64,
+    keep: AtomicU32,
+}
+
+impl RotationLimits {
+    /// Changes them.
+    pub(in crate::cli) fn set(&self, max_bytes: u64, keep: u32) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+        self.keep.store(keep, Ordering::Relaxed);
+    }
 }
 
 impl RotatingFile {
@@ -21,7 +37,10 @@ impl RotatingFile {
     ///
     /// # Errors
     /// The error of the system.
-    pub(in crate::cli) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<RotatingFile> {
+    pub(in crate::cli) fn open(
+        path: &Path,
+        limits: Arc<RotationLimits>,
+    ) -> io::Result<RotatingFile> {
         if let Some(folder) = path.parent() {
             private::private_dir(folder)?;
         }
@@ -30,8 +49,7 @@ impl RotatingFile {
             written: file.metadata()?.len(),
             path: path.to_owned(),
             file,
-            max_bytes,
-            keep,
+            limits,
         })
     }
 
@@ -42,9 +60,10 @@ impl RotatingFile {
     pub(in crate::cli) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
         if is_removed(&self.file) {
-            *self = RotatingFile::open(&self.path, self.max_bytes, self.keep)?;
+            *self = RotatingFile::open(&self.path, Arc::clone(&self.limits))?;
         }
-        if self.written > 0 && self.written + length > self.max_bytes {
+        let max_bytes = self.limits.max_bytes.load(Ordering::Relaxed);
+        if self.written > 0 && self.written + length > max_bytes {
             self.rotate()?;
         }
         self.file.write_all(line)?;
@@ -53,10 +72,11 @@ impl RotatingFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (1..self.keep).rev() {
+        let keep = self.limits.keep.load(Ordering::Relaxed);
+        for number in (1..keep).rev() {
             let _missing = fs::rename(self.numbered(number), self.numbered(number + 1));
         }
-        if self.keep > 0 {
+        if keep > 0 {
             fs::rename(&self.path, self.numbered(1))?;
         } else {
             fs::remove_file(&self.path)?;
@@ -104,9 +124,11 @@ mod tests {
     fn full_files_are_turned_and_only_so_many_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/mainstay.log");
+        let limits = Arc::new(RotationLimits::default());
+        limits.set(20, 2);
         for number in 0..3 {
             // Opened again each time: what is there counts.
-            let mut log = RotatingFile::open(&path, 20, 2).unwrap();
+            let mut log = RotatingFile::open(&path, Arc::clone(&limits)).unwrap();
             for line in 0..4 {
                 log.write_line(format!("line {number}{line}\n").as_bytes())
                     .unwrap();
@@ -117,5 +139,9 @@ mod tests {
         assert_eq!(read("mainstay.log.1"), "line 20\nline 21\n");
         assert_eq!(read("mainstay.log.2"), "line 12\nline 13\n");
         assert!(!path.with_file_name("mainstay.log.3").exists());
+        let mut log = RotatingFile::open(&path, Arc::clone(&limits)).unwrap();
+        limits.set(1000, 2);
+        log.write_line(b"line 23 and more\n").unwrap();
+        assert_eq!(read("mainstay.log.1"), "line 20\nline 21\n");
     }
 }

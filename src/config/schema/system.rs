@@ -190,7 +190,7 @@ section! {
         /// Who may change the configuration and stop the system.
         Live admins: Vec<Principal> = vec![Principal::User];
         /// Changing requests and calls of one user or module, over all its connections.
-        Restart requests_per_second: PositiveCount = BoundedInt(200);
+        Live requests_per_second: PositiveCount = BoundedInt(200);
     }
 }
 
@@ -200,9 +200,9 @@ section! {
         /// The folder of the files; relative to the state directory.
         Restart directory: Template = Template("logs".to_owned());
         /// A file is rotated at this size.
-        Restart max_bytes: ByteSize = ByteSize(10 << 20);
+        Live max_bytes: ByteSize = ByteSize(10 << 20);
         /// Rotated files that are kept beside the current one.
-        Restart keep: BoundedInt<0, 1000> = BoundedInt(5);
+        Live keep: BoundedInt<0, 1000> = BoundedInt(5);
         /// Text is kept as it is; "json" parses lines that are JSON objects.
         Live format: LogFormat = LogFormat::Text;
     }

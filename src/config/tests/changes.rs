@@ -131,7 +131,7 @@ fn every_class_of_a_key_is_the_one_of_the_reference() {
         (&["module", "a", "health", "interval"], KeyClass::Live),
         (&["module", "a", "limits", "nice"], KeyClass::Restart),
         (&["module", "a", "sockets"], KeyClass::RestartDependents),
-        (&["logs", "keep"], KeyClass::Restart),
+        (&["logs", "directory"], KeyClass::Restart),
         (&["logs", "format"], KeyClass::Live),
     ] {
         assert_eq!(crate::config::class_of(path), Some(class), "{path:?}");

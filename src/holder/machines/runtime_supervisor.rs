@@ -317,6 +317,11 @@ impl RuntimeSupervisor {
         self.stop_timeout = stop_timeout;
     }
 
+    /// The timeout of an ordered stop changed.
+    pub fn set_stop_timeout(&mut self, stop_timeout: Duration) {
+        self.stop_timeout = stop_timeout;
+    }
+
     /// The setup cannot be used: the holder exits with `code` after the runtime.
     pub fn setup_refused(&mut self, now: Duration, code: u8) {
         if self.is_embedded() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use mainstay_holder::messages::{
     BoundSocket, FreezeRequest, HolderMessage, HolderRequest, HolderSetup, InstanceInfo,
-    InstanceSockets, LimitRequest, TakeoverState, VERSION,
+    InstanceSockets, LimitRequest, LiveSetup, TakeoverState, VERSION,
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
@@ -44,10 +44,16 @@ fn setup() -> HolderSetup {
         state_dir: at("state"),
         runtime_dir: at("run"),
         log_dir: at("logs"),
+        heartbeat_timeout_ms: 40_000,
+        live: live(),
+    }
+}
+
+fn live() -> LiveSetup {
+    LiveSetup {
         log_max_bytes: 1024,
         log_keep: 2,
         control_mode: 0o600,
-        heartbeat_timeout_ms: 40_000,
         stop_timeout_ms: 30_000,
     }
 }
@@ -127,10 +133,7 @@ fn requests() -> Vec<HolderRequest> {
             instance,
             number: 9,
         },
-        HolderRequest::Logs {
-            max_bytes: 1024,
-            keep: 2,
-        },
+        HolderRequest::Reconfigure(live()),
         HolderRequest::Ready,
         HolderRequest::Pong,
         HolderRequest::Freeze(FreezeRequest {

@@ -52,7 +52,7 @@ fn an_escapee_with_the_pipe_does_not_hold_the_exit_back() {
 #[test]
 fn files_rotate_at_their_size_between_lines() {
     let mut rig = Rig::with(EngineOptions::default(), |setup| {
-        (setup.log_max_bytes, setup.log_keep) = (10_000, 2);
+        (setup.live.log_max_bytes, setup.live.log_keep) = (10_000, 2);
     });
     let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo last";
     rig.start(spawn_of("r", 1, &["/bin/sh", "-c", script]));
@@ -83,7 +83,7 @@ fn files_rotate_at_their_size_between_lines() {
 fn log_pipe_deadlock() {
     const BYTES: u64 = 64 << 20;
     let mut rig = Rig::with(EngineOptions::default(), |setup| {
-        setup.log_max_bytes = 1 << 30
+        setup.live.log_max_bytes = 1 << 30
     });
     let script = format!("head -c {BYTES} /dev/zero | tr '\\0' x; echo; echo after");
     rig.start(spawn_of("flood", 1, &["/bin/sh", "-c", &script]));

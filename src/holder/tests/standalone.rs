@@ -507,7 +507,7 @@ time.sleep(60)";
     fn a_stop_nobody_finishes_ends_anyway() {
         let mut house = House::new(false);
         let mut setup = house.setup();
-        setup.stop_timeout_ms = 200;
+        setup.live.stop_timeout_ms = 200;
         house.configure(setup);
         let pid = house.start("a", 1, "sleep 100");
         house.signal(Signal::SIGTERM);

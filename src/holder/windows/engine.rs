@@ -222,12 +222,15 @@ impl Engine {
             } => self.report(&instance, generation, ProcessEventKind::NotifyDrained),
             // The configuration refuses sockets, and so does a spawn.
             HolderRequest::Listen { .. } => {}
-            HolderRequest::Logs { max_bytes, keep } => {
+            // Who may connect is in the security descriptor of the pipe, for all users.
+            HolderRequest::Reconfigure(live) => {
+                let stop_timeout = Duration::from_millis(live.stop_timeout_ms);
+                self.supervisor.set_stop_timeout(stop_timeout);
                 if let Some(setup) = &mut self.setup {
-                    (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
+                    setup.live = live;
                 }
                 if let Some(shelf) = &self.shelf {
-                    shelf.set_limits(max_bytes, keep);
+                    shelf.set_limits(live.log_max_bytes, live.log_keep);
                 }
             }
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
@@ -257,7 +260,7 @@ impl Engine {
         let made = SystemDirs::claim(&setup).and_then(|places| {
             let shelf = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(&self.mail));
             let shelf = shelf.map_err(|problem| problem.to_string())?;
-            shelf.set_limits(setup.log_max_bytes, setup.log_keep);
+            shelf.set_limits(setup.live.log_max_bytes, setup.live.log_keep);
             Ok((places, shelf))
         });
         match made {
@@ -266,7 +269,7 @@ impl Engine {
                 self.shelf = Some(shelf);
                 self.supervisor.setup_accepted(
                     Duration::from_millis(setup.heartbeat_timeout_ms),
-                    Duration::from_millis(setup.stop_timeout_ms),
+                    Duration::from_millis(setup.live.stop_timeout_ms),
                 );
                 self.setup = Some(setup);
                 self.send(&HolderMessage::Configured { fds: 0 });

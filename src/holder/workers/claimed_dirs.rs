@@ -26,6 +26,7 @@ const SOCKET_PATH_BYTES: usize =
     size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
 const LOCK: &str = "lock";
 const STATUS: &str = "holder.json";
+const CONTROL_SOCKET: &str = "control.sock";
 const NOTIFY: &str = "notify";
 /// The longest lock file that is read.
 const LOCK_BYTES_MAX: u64 = 16 * 1024;
@@ -81,7 +82,7 @@ impl ClaimedDirs {
         let state = claim_state(setup)?;
         let run = claim_run(setup)?;
         make_dir(Path::new(&setup.log_dir), "logs.directory")?;
-        let control = listen_at(&run.dir, "control.sock", setup.control_mode)?;
+        let control = listen_at(&run.dir, CONTROL_SOCKET, setup.live.control_mode)?;
         let module = listen_at(&run.dir, "module.sock", 0o666)?;
         Ok(ClaimedDirs {
             setup: setup.clone(),
@@ -130,13 +131,19 @@ impl ClaimedDirs {
         }
         let notify = self.run.dir.subdir(NOTIFY, 0o711);
         notify.map_err(|problem| unusable(&self.notify_folder(), RUNTIME_DIR, &problem))?;
-        let modes = [self.setup.control_mode, 0o666];
+        let modes = [self.setup.live.control_mode, 0o666];
         for (socket, mode) in self.sockets.iter_mut().zip(modes) {
             if self.run.dir.identity(socket.name) != Some(socket.file) {
                 *socket = listen_at(&self.run.dir, socket.name, mode)?;
             }
         }
         Ok(())
+    }
+
+    /// Changes who can connect to `control.sock`, also when it is created again.
+    pub(crate) fn set_control_mode(&mut self, mode: u32) {
+        self.setup.live.control_mode = mode;
+        let _created_again_with_it = self.run.dir.set_entry_mode(CONTROL_SOCKET, mode);
     }
 
     /// Replaces `holder.json`: information for people, which a full disk may cost.

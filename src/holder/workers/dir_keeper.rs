@@ -28,6 +28,8 @@ type StaleFile = (PathBuf, (u64, u64));
 struct State {
     /// The newest `holder.json`, not written yet.
     status: Option<Vec<u8>>,
+    /// The newest mode of the control socket, not set yet.
+    control_mode: Option<u32>,
     /// Files that are to be removed, each by its identity too.
     dropped: Vec<StaleFile>,
     release: bool,
@@ -75,6 +77,12 @@ impl DirKeeper {
         self.0.waker.wake();
     }
 
+    /// Changes who can connect to the control socket.
+    pub(crate) fn set_control_mode(&self, mode: u32) {
+        lock(&self.0.state).control_mode = Some(mode);
+        self.0.waker.wake();
+    }
+
     /// Removes these files, unless their names belong to other files by now.
     pub(crate) fn remove_files(&self, files: Vec<StaleFile>) {
         if !files.is_empty() {
@@ -114,12 +122,16 @@ impl Keeper {
         loop {
             self.wait(check_at);
             self.shared.waker.clear();
-            let (status, dropped, release) = {
+            let (status, mode, dropped, release) = {
                 let mut state = lock(&self.shared.state);
                 let dropped = std::mem::take(&mut state.dropped);
-                (state.status.take(), dropped, state.release)
+                let mode = state.control_mode.take();
+                (state.status.take(), mode, dropped, state.release)
             };
             dropped.iter().for_each(remove_file);
+            if let Some(mode) = mode {
+                self.dirs.set_control_mode(mode);
+            }
             if let Some(status) = status {
                 self.dirs.write_status(&status);
                 self.status = status;

@@ -95,7 +95,7 @@ fn start_threads(
     }
     let writer = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(queue))?;
     let logs = OutputDrain::start(writer, Arc::clone(queue))?;
-    logs.set_limits(setup.log_max_bytes, setup.log_keep);
+    logs.set_limits(setup.live.log_max_bytes, setup.live.log_keep);
     let dev_null = OpenOptions::new().read(true).write(true).open("/dev/null");
     let mut context = SpawnContext {
         inherited: BaseEnvironment::capture(),

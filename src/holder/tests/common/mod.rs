@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup, TakeoverState};
+use mainstay_holder::messages::{
+    HolderMessage, HolderRequest, HolderSetup, LiveSetup, TakeoverState,
+};
 use mainstay_holder::{Decoder, EngineOptions, FrameQueue, embed, recv_with_fds};
 use mainstay_process::{
     Exited, Limits, Output, ProcessEventKind, Signal, SpawnRequest, StartStep, Stdin, TreeProcess,
@@ -217,11 +219,13 @@ pub(crate) fn setup_in(dir: &std::path::Path) -> HolderSetup {
         runtime_dir: at("run"),
         config_dir: at("config"),
         log_dir: at("logs"),
-        log_max_bytes: 1 << 20,
-        log_keep: 3,
-        control_mode: 0o600,
         heartbeat_timeout_ms: 0,
-        stop_timeout_ms: 10_000,
+        live: LiveSetup {
+            log_max_bytes: 1 << 20,
+            log_keep: 3,
+            control_mode: 0o600,
+            stop_timeout_ms: 10_000,
+        },
     }
 }
 
