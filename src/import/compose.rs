@@ -67,7 +67,7 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
                 1 => service.key.clone(),
                 _ => format!("{}-{replica}", service.key),
             };
-            let mut draft = found.draft(&name, service.line);
+            let mut draft = found.independent(&name, service.line);
             one(service, &mut draft, found)?;
             found.add(draft)?;
         }

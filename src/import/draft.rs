@@ -76,6 +76,13 @@ impl Import {
         }
     }
 
+    /// A module whose failure stops no other one, as most programs that supervise see it.
+    pub(crate) fn independent(&self, original: &str, line: usize) -> Draft {
+        let mut draft = self.draft(original, line);
+        draft.set("required", false);
+        draft
+    }
+
     /// Adds a module.
     pub(crate) fn add(&mut self, draft: Draft) -> Result<(), Fault> {
         if let Some(other) = self.modules.iter().find(|other| other.name == draft.name) {

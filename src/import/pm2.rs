@@ -49,7 +49,7 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
             } else {
                 format!("{name}-{index}")
             };
-            let mut draft = found.draft(&shown, app.line);
+            let mut draft = found.independent(&shown, app.line);
             draft.set_words("command", &command(app, script)?);
             // What pm2 does where nothing is written.
             draft.set("stop_signal", "SIGINT");

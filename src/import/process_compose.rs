@@ -38,7 +38,9 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
             key => found.note(top.line, "", format!("{key} is not kept")),
         }
     }
-    for process in root.get("processes").map(Node::entries).unwrap_or_default() {
+    let processes = root.get("processes").map(Node::entries).unwrap_or_default();
+    for process in processes {
+        let process = &inherited(process, processes, processes.len());
         let count = process
             .node
             .text_of("replicas")
@@ -49,7 +51,7 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
                 1 => process.key.clone(),
                 _ => format!("{}-{replica}", process.key),
             };
-            let mut draft = found.draft(&name, process.line);
+            let mut draft = found.independent(&name, process.line);
             draft.set_env("PC_REPLICA_NUM", &replica.to_string());
             for (_, name, value) in &common {
                 draft.set_env(name, value.as_deref().unwrap_or_default());
@@ -66,6 +68,11 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
             for entry in node.entries() {
                 key(entry, &shell, &mut draft, found)?;
             }
+            if let Some(entrypoint) = node.get("entrypoint") {
+                let words = entrypoint.items().iter().filter_map(Node::text);
+                let words: Vec<String> = words.map(ToOwned::to_owned).collect();
+                draft.set_words("command", &words);
+            }
             if !draft.has("command") {
                 return Err(Fault::new(process.line, format!("{name} has no command")));
             }
@@ -77,6 +84,30 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// A process with what it `extends`: its own keys win, the environments are one after the other.
+fn inherited(process: &Entry, all: &[Entry], depth: usize) -> Entry {
+    let base = process.node.text_of("extends");
+    let base = base.and_then(|base| all.iter().find(|other| other.key == base));
+    let Some(base) = base.filter(|_| depth > 0) else {
+        return process.clone();
+    };
+    let base = inherited(base, all, depth - 1);
+    let mut entries = process.node.entries().to_vec();
+    for entry in base.node.entries() {
+        let own = entries.iter_mut().find(|own| own.key == entry.key);
+        match (own.map(|own| &mut own.node.value), &entry.node.value) {
+            (None, _) => entries.push(entry.clone()),
+            (Some(Value::List(own)), Value::List(before)) if entry.key == "environment" => {
+                own.splice(..0, before.iter().cloned());
+            }
+            _ => {}
+        }
+    }
+    let mut extended = process.clone();
+    extended.node.value = Value::Map(entries);
+    extended
 }
 
 /// Replaces `{{.NAME}}`; other templates stay and are seen.
@@ -109,6 +140,7 @@ fn key(
     let text = node.text();
     match (entry.key.as_str(), text) {
         ("command", Some(text)) => draft.set_words("command", &with_shell(shell, text)),
+        ("extends" | "entrypoint", _) => {}
         ("description", Some(text)) => draft.set("description", text),
         ("working_dir", Some(text)) => draft.directory = Some(text.to_owned()),
         ("environment", _) => {
@@ -191,6 +223,7 @@ fn availability(node: &Node, draft: &mut Draft, found: &mut Import) {
             ("restart", "on_failure") => draft.set("recovery.restart", "on_failure"),
             ("restart", "no") => {}
             ("restart", "exit_on_failure") => {
+                draft.keys.remove("required");
                 let text = "exit_on_failure is not kept: mainstay goes on without it";
                 found.note(entry.line, &draft.name, text);
             }

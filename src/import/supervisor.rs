@@ -83,7 +83,7 @@ fn program(
             here: found.folder().display().to_string(),
             env: Vec::new(),
         };
-        let mut draft = found.draft(&values.expand(&pattern, section.line)?, section.line);
+        let mut draft = found.independent(&values.expand(&pattern, section.line)?, section.line);
         for text in [common, section.get("environment").unwrap_or_default()] {
             for (name, value) in pairs(text) {
                 let value = values.expand(&value, section.line)?;

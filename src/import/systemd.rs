@@ -32,7 +32,7 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
     let unit = file.trim_end_matches(".service");
     let service = sections.iter().find(|section| section.name == "Service");
     let service = service.ok_or_else(|| Fault::new(1, "it has no [Service]"))?;
-    let mut draft = found.draft(unit.trim_end_matches('@'), service.line);
+    let mut draft = found.independent(unit.trim_end_matches('@'), service.line);
     let mut commands: Vec<Vec<String>> = Vec::new();
     draft.set("recovery.restart", "never");
     let is_oneshot = service.get("Type") == Some("oneshot");
@@ -137,6 +137,8 @@ fn one(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault>
             draft.set("recovery.restart", restart);
         }
         "KillSignal" => draft.set("stop_signal", value),
+        "ExecReload" => reload(key, draft, found)?,
+        "ReloadSignal" => draft.set("reload_signal", value),
         "KillMode" if ["control-group", "mixed"].contains(&value) => {}
         "SuccessExitStatus" => {
             let codes = value
@@ -245,6 +247,9 @@ fn surroundings(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(
 fn kind(value: &str, line: usize, draft: &mut Draft, found: &mut Import) {
     match value {
         "notify" | "notify-reload" => {
+            if value == "notify-reload" && !draft.has("reload_signal") {
+                draft.set("reload_signal", "SIGHUP");
+            }
             let mut ready = toml::Table::new();
             ready.insert("notify".to_owned(), true.into());
             draft.set("ready", ready);
@@ -255,6 +260,52 @@ fn kind(value: &str, line: usize, draft: &mut Draft, found: &mut Import) {
             found.note(line, &draft.name, text);
         }
     }
+}
+
+/// How it is told to read its configuration again: `kill` of the main process is a signal.
+fn reload(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault> {
+    let (line, name) = (key.line, draft.name.clone());
+    if key.value.trim().is_empty() {
+        draft.keys.remove("reload_signal");
+        draft.keys.remove("reload_command");
+        return Ok(());
+    }
+    let plain = key
+        .value
+        .trim()
+        .trim_start_matches(['-', '@', ':', '+', '!', '|']);
+    let split = words(plain).unwrap_or_default();
+    let all: Vec<&str> = split.iter().map(String::as_str).collect();
+    let signal = match all[..] {
+        [kill, "-s" | "-n" | "--signal", signal, main] => Some((kill, signal, main)),
+        [kill, signal, main] => signal.strip_prefix('-').map(|signal| (kill, signal, main)),
+        [kill, main] => Some((kill, "TERM", main)),
+        _ => None,
+    };
+    let signal = signal.filter(|(kill, _, main)| {
+        let is_main = ["$MAINPID", "${MAINPID}"].contains(main);
+        is_main && kill.rsplit('/').next() == Some("kill")
+    });
+    let has_one = draft.has("reload_signal") || draft.has("reload_command");
+    if has_one {
+        found.note(line, &name, "a second way to reload is not kept");
+    } else if let Some((_, signal, _)) = signal {
+        let signal = signal.strip_prefix("SIG").unwrap_or(signal);
+        let signal = match signal {
+            "1" => "HUP",
+            "10" => "USR1",
+            "12" => "USR2",
+            other => other,
+        };
+        draft.set("reload_signal", format!("SIG{signal}"));
+    } else if plain.contains("MAINPID") {
+        let text = format!("ExecReload={plain} is not kept: a command has no $MAINPID");
+        found.note(line, &name, text);
+    } else {
+        let command = command(key, &name, found)?;
+        draft.set_words("reload_command", &command);
+    }
+    Ok(())
 }
 
 /// A command line; `$NAME` in it needs a shell, as systemd replaces it.

@@ -67,6 +67,84 @@ fn service_units_are_modules_with_their_dependencies() {
 }
 
 #[test]
+fn a_process_has_what_it_extends_and_runs_its_entrypoint() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("process-compose.yaml");
+    let text = "processes:\n  base:\n    command: echo base\n    environment: [A=1, B=1]\n    \
+        availability: {restart: exit_on_failure}\n  derived:\n    extends: base\n    \
+        environment: [B=2]\n  top:\n    extends: derived\n    entrypoint: [ls, -l]\n    \
+        command: unused\n  self:\n    extends: self\n    entrypoint: [ls]\n";
+    std::fs::write(&path, text).expect("a file");
+    let found = import(&[path], None).expect("an import");
+    let of = |name: &str, key: &str| {
+        let draft = found.modules.iter().find(|draft| draft.name == name);
+        let value = draft.expect("a module").keys.get(key);
+        value.map(toml::Value::to_string).unwrap_or_default()
+    };
+    assert_eq!(of("derived", "command"), of("base", "command"));
+    for (key, value) in [("A", "1"), ("B", "2")] {
+        let env = of("derived", "env");
+        assert!(env.contains(&format!("{key} = \"{value}\"")), "{env}");
+    }
+    assert_eq!(of("self", "command"), "[\"ls\"]");
+    // All of them end when one fails, so that each is required; of others none is.
+    assert_eq!(
+        (of("base", "required"), of("self", "required")),
+        (String::new(), "false".into())
+    );
+}
+
+#[test]
+fn the_ways_to_reload_a_unit_are_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("a.service");
+    let keys = |text: &str| {
+        let unit = format!("[Service]\nExecStart=x\n{text}\n");
+        std::fs::write(&path, unit).expect("a file");
+        let found = import(std::slice::from_ref(&path), None).expect("an import");
+        let keys = &found.modules[0].keys;
+        let way = ["reload_signal", "reload_command"]
+            .map(|key| keys.get(key).map(toml::Value::to_string));
+        (way, found.notes.len())
+    };
+    let signal = |name: &str| ([Some(format!("{name:?}")), None], 0);
+    for (text, expected) in [
+        ("ExecReload=/bin/kill -HUP $MAINPID", signal("SIGHUP")),
+        (
+            "ExecReload=-/usr/bin/kill -s SIGUSR2 ${MAINPID}",
+            signal("SIGUSR2"),
+        ),
+        ("ExecReload=kill -1 $MAINPID", signal("SIGHUP")),
+        ("Type=notify-reload", signal("SIGHUP")),
+        (
+            "Type=notify-reload\nReloadSignal=SIGUSR1",
+            signal("SIGUSR1"),
+        ),
+        ("ExecReload=x\nExecReload=", ([None, None], 0)),
+        (
+            "ExecReload=/usr/sbin/nginx -s reload",
+            (
+                [
+                    None,
+                    Some(r#"["/usr/sbin/nginx", "-s", "reload"]"#.to_owned()),
+                ],
+                0,
+            ),
+        ),
+        ("ExecReload=/bin/tell $MAINPID", ([None, None], 1)),
+        (
+            "ExecReload=/bin/kill -HUP $MAINPID\nExecReload=/bin/wait-for-it",
+            {
+                let (way, _) = signal("SIGHUP");
+                (way, 1)
+            },
+        ),
+    ] {
+        assert_eq!(keys(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_names_the_line() {
     let dir = tempfile::tempdir().expect("a folder");
     let fails = |name: &str, text: &str| {
