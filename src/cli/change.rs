@@ -130,6 +130,10 @@ fn change(
             code = ended;
         }
     }
+    let is_started = matches!(change, ChangeVerb::Start | ChangeVerb::Restart);
+    if is_started && !args.dry_run {
+        tell_of_files(&mut client);
+    }
     let results: Vec<ChangeResult> = results.into_iter().flatten().collect();
     match (&results[..], args.json) {
         (_, false) | ([], _) => {}
@@ -137,6 +141,14 @@ fn change(
         (all, true) => terminal::print_json(&all)?,
     }
     Ok((code, results))
+}
+
+/// Says on stderr when what was started is not what the files say.
+fn tell_of_files(client: &mut Client) {
+    let problem = client.status().ok().and_then(|it| it.config_problem);
+    if let Some(first) = problem.as_deref().and_then(|text| text.lines().next()) {
+        terminal::print_error(&format!("not started from the files: {first}"));
+    }
 }
 
 /// Prints an error for each name that cannot be changed; `Ok`: there is none.

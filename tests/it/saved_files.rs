@@ -246,7 +246,7 @@ fn a_thousand_saves_in_a_row_end_with_the_last_one() {
     assert!(count(&daemon, EventKind::ConfigApplied) <= applied + 1);
 }
 
-fn save_over(path: &Path, text: &str) {
+pub(crate) fn save_over(path: &Path, text: &str) {
     let beside = path.with_extension("new");
     fs::write(&beside, text).expect("written");
     fs::rename(beside, path).expect("renamed");
@@ -265,6 +265,12 @@ fn by_hand_a_saved_file_is_shown_and_not_applied() {
         "{told}"
     );
     assert_eq!(count(&daemon, EventKind::ConfigRejected), 0);
+    let output = daemon.cli(&["restart", "one"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("not started from the files: "),
+        "{output:?}"
+    );
     let output = daemon.cli(&["reload"]);
     assert!(output.status.success(), "{output:?}");
     until_timeout(&daemon, "by hand", 2);
