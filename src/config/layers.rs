@@ -156,7 +156,7 @@ impl LayerReader<'_> {
             self.merged.consulted.extend(files);
             let folders: Vec<PathBuf> = found
                 .into_iter()
-                .filter(|path| path.join(MODULE_FILE).exists())
+                .filter(|path| has_module_file(path))
                 .collect();
             if folders.is_empty() {
                 let looked = normalize(&beside.join(&filled));
@@ -346,6 +346,15 @@ pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
     let bytes = read_limited(path)?;
     String::from_utf8(bytes)
         .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Whether a folder registers a module: a file that cannot be read is a problem, not absent.
+fn has_module_file(folder: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match folder.join(MODULE_FILE).symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => ![NotFound, NotADirectory].contains(&error.kind()),
+    }
 }
 
 fn table_at<'t>(table: &'t KeyTable, path: &[&str]) -> Option<&'t Node> {

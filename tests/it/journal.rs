@@ -98,10 +98,10 @@ fn replay_equals_the_living_state_after_a_series_of_changes() {
 }
 
 /// A small file system of its own; None where it cannot be had.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path) -> Option<SmallDisk> {
+    pub(crate) fn mount(path: &Path) -> Option<SmallDisk> {
         std::fs::create_dir_all(path).expect("a folder");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "mainstay-test"])
@@ -114,14 +114,14 @@ impl SmallDisk {
         mounted.then(|| SmallDisk(path.to_owned()))
     }
 
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         use std::io::Write;
         let mut file = std::fs::File::create(self.0.join("filler")).expect("a file");
         let block = [0; 4096];
         while file.write_all(&block).is_ok() {}
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         std::fs::remove_file(self.0.join("filler")).expect("it is there");
     }
 }

@@ -16,6 +16,8 @@ mod daemon;
 mod decisions;
 mod delivery;
 mod directories;
+#[cfg(unix)]
+mod edit_campaign;
 mod embedded;
 mod events;
 mod exits;
@@ -52,6 +54,8 @@ mod readiness;
 mod real_programs;
 mod recovery;
 mod reload;
+#[cfg(unix)]
+mod reload_faults;
 mod renames;
 #[cfg(unix)]
 mod report;

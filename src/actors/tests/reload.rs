@@ -362,3 +362,56 @@ async fn what_is_refused_leaves_the_plan_that_is_watched_with_its_edits_of_files
         rig.until("the former text", |_| text() == before).await;
     }
 }
+
+/// The watch lasts as long as it says: a failure of the last moment counts.
+#[tokio::test(start_paused = true)]
+async fn a_module_that_is_unhealthy_long_after_the_apply_is_rolled_back() {
+    let with = |command: &str| {
+        format!(
+            "[module.a]\ncommand = [\"{command}\"]\nhealth.adaptive = false\n\
+             health.probes = [{{ exec = [\"look\"], interval = \"2s\" }}]\n"
+        )
+    };
+    let rig = Rig::start(&with("a")).await;
+    let outcome = rig.edit_and_reload(&with("changed")).await;
+    rig.until("the new run", |rig| rig.argv("a") == ["changed"])
+        .await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    *rig.os.outcome.lock().expect("whole") = CommandOutcome::Fails;
+    let Ok(ReloadOutcome::RolledBack(why)) = outcome.await else {
+        panic!("rolled back")
+    };
+    assert!(why.starts_with("a failed: "), "{why}");
+    *rig.os.outcome.lock().expect("whole") = CommandOutcome::Succeeds;
+    rig.until("the run before", |rig| {
+        rig.argv("a") == ["a"] && rig.state("a") == ModuleState::Running
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_modules_that_fail_at_once_are_one_rollback() {
+    let rig = Rig::start(TWO).await;
+    let both = "[module.a]\ncommand = [\"bad-a\"]\n\
+        [module.b]\ncommand = [\"bad-b\"]\nrequires = [\"a\"]\n";
+    let outcome = rig.edit_and_reload(both).await;
+    rig.until("the new runs", |rig| {
+        ["a", "b"]
+            .iter()
+            .all(|name| rig.state(name) == ModuleState::Running)
+            && rig.argv("b") == ["bad-b"]
+    })
+    .await;
+    for name in ["a", "b"] {
+        rig.os.end(&Instance::new(name, 1), Signal(libc::SIGSEGV));
+    }
+    assert!(matches!(outcome.await, Ok(ReloadOutcome::RolledBack(_))));
+    rig.until("both to run as before", |rig| {
+        ["a", "b"]
+            .iter()
+            .all(|name| rig.argv(name) == [*name] && rig.state(name) == ModuleState::Running)
+    })
+    .await;
+    assert_eq!(rig.told(EventKind::ConfigRolledBack).len(), 1);
+    assert_eq!(rig.ctx.plan().number(), 3);
+}

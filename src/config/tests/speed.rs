@@ -28,6 +28,31 @@ fn ten_thousand_modules_in_a_chain() {
 }
 
 #[test]
+fn ten_thousand_files_of_modules() {
+    let project = Project::of("[mainstay]\nmodules = [\"../modules/*\"]\n");
+    for number in 0..10_000 {
+        let path = format!("modules/m{number}/module.toml");
+        project.write(&path, b"command = [\"/bin/sleep\", \"1000\"]\n");
+    }
+    let first = project.good();
+    assert_eq!(first.modules.len(), 10_001);
+    // One of them differs, and nothing else does.
+    project.write(
+        "modules/m77/module.toml",
+        b"command = [\"/bin/sleep\", \"7\"]\n",
+    );
+    let second = crate::config::load_onto(&project.sources, &first).expect("good");
+    let changes = first.changes_to(&second);
+    let paths: Vec<&str> = changes
+        .modules
+        .iter()
+        .flat_map(|(_, keys)| keys)
+        .map(|key| key.path.as_str())
+        .collect();
+    assert_eq!(paths, ["module.m77.command"]);
+}
+
+#[test]
 fn ten_thousand_missing_modules() {
     let project = many(10_000);
     let text = std::fs::read_to_string(project.path("config/mainstay.toml")).expect("text");
