@@ -10,7 +10,7 @@ use crate::os::{HolderSetup, LiveSetup};
 /// The holder replaces a runtime that does not answer for this time.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(40);
 /// What the holder adds to the stop budget before it kills everything itself.
-const STOP_MARGIN: Duration = Duration::from_secs(5);
+pub(crate) const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Returns what the holder needs before anything runs.
 pub(crate) fn setup(configuration: &Configuration) -> HolderSetup {

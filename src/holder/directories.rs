@@ -22,7 +22,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct SystemDirs {
     notify_folder: PathBuf,
     listeners: Vec<OwnedFd>,
-    keeper: DirKeeper,
+    pub(crate) keeper: DirKeeper,
 }
 
 impl SystemDirs {
@@ -65,11 +65,6 @@ impl SystemDirs {
     /// Replaces `holder.json`, soon.
     pub(crate) fn write_status(&self, status: &HolderStatus<'_>) {
         self.keeper.write_status(status.to_json());
-    }
-
-    /// Changes who can connect to the control socket, soon.
-    pub(crate) fn set_control_mode(&self, mode: u32) {
-        self.keeper.set_control_mode(mode);
     }
 
     /// Removes the files of sockets that no longer listen, soon.

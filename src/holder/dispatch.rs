@@ -108,15 +108,11 @@ impl Engine {
     }
 
     fn reconfigure(&mut self, live: LiveSetup) {
-        let (Some(setup), Some(context), Some(dirs)) = (&mut self.setup, &self.context, &self.dirs)
-        else {
-            return;
-        };
-        setup.live = live;
-        context.logs.set_limits(live.log_max_bytes, live.log_keep);
-        dirs.set_control_mode(live.control_mode);
-        self.supervisor
-            .set_stop_timeout(Duration::from_millis(live.stop_timeout_ms));
+        if let (Some(context), Some(dirs)) = (&self.context, &self.dirs) {
+            context.logs.set_limits(live.log_max_bytes, live.log_keep);
+            dirs.keeper.set_control_mode(live.control_mode);
+            self.supervisor.stop_timeout = Duration::from_millis(live.stop_timeout_ms);
+        }
     }
 
     fn configure(&mut self, setup: HolderSetup) {
@@ -139,10 +135,9 @@ impl Engine {
         let done = self.setup_in_flight.take();
         match done.and_then(|receiver| receiver.recv().ok()) {
             Some(Ok(ready)) => {
-                let millis = Duration::from_millis;
                 self.supervisor.setup_accepted(
-                    millis(ready.setup.heartbeat_timeout_ms),
-                    millis(ready.setup.live.stop_timeout_ms),
+                    Duration::from_millis(ready.setup.heartbeat_timeout_ms),
+                    Duration::from_millis(ready.setup.live.stop_timeout_ms),
                 );
                 let listeners = ready.dirs.listeners().unwrap_or_default();
                 self.take_over(ready);

@@ -182,7 +182,7 @@ pub struct HolderSetup {
     /// Kill the runtime and start it again when it was silent this long; `Ping` is sent when three
     /// quarters of it have passed. 0 = never.
     pub heartbeat_timeout_ms: u64,
-    /// What can change later.
+    /// What can change later, as it was at first.
     #[serde(flatten)]
     pub live: LiveSetup,
 }

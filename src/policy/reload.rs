@@ -146,9 +146,10 @@ impl Reload {
         }
     }
 
-    /// A plan is being applied: [`Reload::accepted`] or [`Reload::refused`] follows. `touched` are the modules that it changes and that did well before: a
-    /// module that had failed already is no reason to go back. Without any there is nothing to
-    /// watch but the end of the runs that it replaces.
+    /// A plan is being applied: [`Reload::accepted`] or [`Reload::refused`] follows. `touched` are
+    /// the modules that it changes and that did well before: a module that had failed already is no
+    /// reason to go back. Without any there is nothing to watch but the end of the runs that it
+    /// replaces.
     pub fn applied(
         &mut self,
         now: MonoTime,

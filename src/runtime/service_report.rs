@@ -14,7 +14,7 @@ use crate::control::view_builder;
 use crate::os::Os;
 use crate::os::holder_client::HolderClient;
 
-use super::STOP_MARGIN;
+use crate::actors::holder_setup::STOP_MARGIN;
 
 /// Between two messages at least.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -257,14 +257,18 @@ fn what_root_writes_for_another_user_is_theirs() {
     for path in [&config, &config.join("mainstay.toml")] {
         chown(path, Some(4711), Some(4711)).expect("another owner");
     }
-    set(dir.path(), "db", FILE);
-    let conf_d = config.join("conf.d");
-    for path in [&conf_d, &conf_d.join("secrets.toml")] {
-        assert_eq!(fs::metadata(path).expect("written").uid(), 4711, "{path:?}");
+    let file = config.join("conf.d/secrets.toml");
+    for name in ["db", "token"] {
+        let output = Command::new(binary())
+            .args(["secret", "set", name, "--generate", "--config"])
+            .arg(&config)
+            .env("MAINSTAY_TRUST_OWNER", "4711")
+            .output()
+            .expect("the command line runs");
+        assert!(output.status.success(), "{output:?}");
+        let about = fs::metadata(&file).expect("written");
+        assert_eq!((about.uid(), about.mode() & 0o777), (4711, 0o600));
     }
-    // A file keeps the owner that it has.
-    chown(&config, Some(4712), None).expect("another owner");
-    set(dir.path(), "other", FILE);
-    let about = fs::metadata(conf_d.join("secrets.toml")).expect("written");
-    assert_eq!((about.uid(), about.mode() & 0o777), (4711, 0o600));
+    let folder = fs::metadata(config.join("conf.d")).expect("made");
+    assert_eq!(folder.uid(), 4711);
 }

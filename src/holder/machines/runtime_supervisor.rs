@@ -110,7 +110,8 @@ pub struct RuntimeSupervisor {
     channel: Option<Channel>,
     configured: bool,
     heartbeat_timeout: Option<Duration>,
-    stop_timeout: Duration,
+    /// How long an ordered stop may take.
+    pub stop_timeout: Duration,
     stop_deadline: Option<Duration>,
     /// A stop request that no runtime has been sent: its signal, and whether it is new.
     unsent_stop: Option<(Signal, bool)>,
@@ -314,11 +315,6 @@ impl RuntimeSupervisor {
     pub fn setup_accepted(&mut self, heartbeat_timeout: Duration, stop_timeout: Duration) {
         self.configured = true;
         self.heartbeat_timeout = Some(heartbeat_timeout).filter(|timeout| !timeout.is_zero());
-        self.stop_timeout = stop_timeout;
-    }
-
-    /// The timeout of an ordered stop changed.
-    pub fn set_stop_timeout(&mut self, stop_timeout: Duration) {
         self.stop_timeout = stop_timeout;
     }
 

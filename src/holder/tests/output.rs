@@ -331,7 +331,7 @@ fn every_line_has_its_time_and_every_run_its_bounds() {
 #[test]
 fn an_index_follows_its_log_through_rotation_and_truncation() {
     let mut rig = Rig::with(EngineOptions::default(), |setup| {
-        (setup.log_max_bytes, setup.log_keep) = (10_000, 2);
+        (setup.live.log_max_bytes, setup.live.log_keep) = (10_000, 2);
     });
     let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo last";
     let begin = now();
@@ -376,7 +376,7 @@ fn an_index_follows_its_log_through_rotation_and_truncation() {
 #[test]
 fn an_index_that_cannot_be_written_costs_no_line() {
     let mut rig = Rig::with(EngineOptions::default(), |setup| {
-        (setup.log_max_bytes, setup.log_keep) = (4_000, 2);
+        (setup.live.log_max_bytes, setup.live.log_keep) = (4_000, 2);
     });
     let index = format!("{}.idx", rig.log("a").display());
     std::fs::create_dir(&index).unwrap();

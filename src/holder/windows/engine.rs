@@ -224,11 +224,7 @@ impl Engine {
             HolderRequest::Listen { .. } => {}
             // Who may connect is in the security descriptor of the pipe, for all users.
             HolderRequest::Reconfigure(live) => {
-                let stop_timeout = Duration::from_millis(live.stop_timeout_ms);
-                self.supervisor.set_stop_timeout(stop_timeout);
-                if let Some(setup) = &mut self.setup {
-                    setup.live = live;
-                }
+                self.supervisor.stop_timeout = Duration::from_millis(live.stop_timeout_ms);
                 if let Some(shelf) = &self.shelf {
                     shelf.set_limits(live.log_max_bytes, live.log_keep);
                 }
