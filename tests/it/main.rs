@@ -65,6 +65,8 @@ mod saved_files;
 mod secrets;
 mod service;
 mod service_manager;
+#[cfg(unix)]
+mod sessions;
 mod sockets;
 mod stopping;
 mod strangers;
