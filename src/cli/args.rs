@@ -78,14 +78,22 @@ pub(crate) enum Verb {
     /// Start modules and their dependencies
     Start(StartArgs),
     /// Stop modules and their dependents
+    #[command(after_help = "Examples:
+  mainstay stop web                 web and what requires it
+  mainstay stop web worker --dry-run")]
     Stop(ChangeArgs),
     /// Restart modules
+    #[command(after_help = "Examples:
+  mainstay restart web
+  mainstay restart web worker --no-wait")]
     Restart(ChangeArgs),
     /// Start a task, show what it writes, and exit with its exit code
     Run(RunArgs),
     /// Send a signal to the main process of a module
     Signal(SignalArgs),
     /// Accept the recovery that is proposed for failed modules (recovery.auto = false)
+    #[command(after_help = "Example:
+  mainstay recover web    do what `mainstay status` proposes")]
     Recover(ChangeArgs),
     /// Show what modules wrote, in order of time
     Logs(LogsArgs),
@@ -129,6 +137,8 @@ pub(crate) enum Verb {
     Service(ServiceArgs),
     /// Print completions for a shell
     Completions(Completions),
+    /// Write the manual pages
+    Man(ManArgs),
     /// The runtime itself, started by the holder
     #[command(hide = true)]
     Runtime(RuntimeArgs),
@@ -155,6 +165,19 @@ mod tests {
         for line in ["mainstay --name app status", "mainstay status --name app"] {
             let cli = parsed(line).expect(line);
             assert_eq!(cli.global.name.as_deref(), Some("app"));
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_verb_has_an_example() {
+        let cli = Cli::command();
+        for verb in cli.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let help = verb.clone().render_help().to_string();
+            let name = verb.get_name();
+            assert!(
+                help.contains("Example") && help.contains("\n  mainstay "),
+                "{name}"
+            );
         }
     }
 

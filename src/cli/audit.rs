@@ -14,6 +14,7 @@ use super::args::{AuditArgs, AuditVerb, GlobalArgs};
 use super::error::CliError;
 use super::format;
 use super::history::{self, OfflineHistory};
+use super::progress::Progress;
 use super::system_locator::SystemLocator;
 use super::table::TextTable;
 use super::terminal::{self, AnsiColour, Terminal};
@@ -100,7 +101,10 @@ fn verify(
             system.state_dir.join(journal::DATABASE)
         }
     };
-    let verified = match journal::verify(&path) {
+    let progress = Progress::start(format!("verifying {}", path.display()));
+    let verified = journal::verify(&path);
+    drop(progress);
+    let verified = match verified {
         Ok(verified) => verified,
         Err(broken) if json => {
             let reason = &broken.reason;

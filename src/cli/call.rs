@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::{CallArgs, GlobalArgs};
 use super::error::CliError;
+use super::progress::Progress;
 use super::system_locator::SystemLocator;
 use super::terminal;
 
@@ -26,7 +27,9 @@ pub(crate) fn methods() -> PossibleValuesParser {
 pub(crate) fn run(args: &CallArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let params = params(args)?;
     let mut client = SystemLocator::find(global)?.connect()?;
+    let progress = Progress::start(format!("calling {}", args.method));
     let result: Value = client.call_within(&args.method, params, WAIT_TIMEOUT)?;
+    drop(progress);
     terminal::print_json(&result)?;
     Ok(CliExitCode::Ok)
 }

@@ -17,6 +17,10 @@ use super::{format, terminal};
 pub(crate) fn run(args: &ChaosArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let mut client = SystemLocator::find(global)?.connect_to_change()?;
     let action = action(&args.action);
+    // One wrong name and nothing happens to the others.
+    for module in &args.modules {
+        client.module(module)?;
+    }
     for number in 0..args.count {
         let turn = usize::try_from(number).unwrap_or(0) % args.modules.len();
         let module = &args.modules[turn];

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use mainstay_client::Error as ClientError;
 use mainstay_protocol::ErrorCode;
 use mainstay_protocol::enums::CliExitCode;
+use serde_json::{Value, json};
 
 use super::system_locator::LocateError;
 
@@ -18,7 +19,9 @@ Exit codes:
   2  the command line is invalid
   3  mainstay is not running
   4  mainstay refused the request
-  5  the configuration is invalid";
+  5  the configuration is invalid
+
+With --json a failure is an object on stderr: {\"error\": {\"code\", \"exit_code\", \"message\"}}";
 
 /// The failure of a verb.
 #[derive(Debug, thiserror::Error)]
@@ -79,15 +82,53 @@ impl CliError {
         }
     }
 
-    /// Prints it on stderr and returns the exit code. A closed pipe (`| head`) is not a failure.
+    /// Prints it on stderr, as JSON if `--json` was given, and returns the exit code. A closed pipe
+    /// (`| head`) is not a failure.
     pub(crate) fn print(&self) -> CliExitCode {
         let closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
         let quiet = matches!(self, CliError::Output(error) if closed(error));
         if !quiet {
-            super::terminal::print_error(&self.to_string());
+            let text = match wants_json() {
+                true => self.json().to_string(),
+                false => self.to_string(),
+            };
+            super::terminal::print_error(&text);
         }
         self.code()
     }
+}
+
+impl CliError {
+    /// `{"error": {"code", "exit_code", "message"}}`: the code of a refusal is the protocol's.
+    fn json(&self) -> Value {
+        let (refusal, exit) = match self {
+            CliError::Client(ClientError::Refused(refusal)) => {
+                (Some(refusal.data.code.as_str().to_owned()), self.code())
+            }
+            _ => (None, self.code()),
+        };
+        let code = refusal.unwrap_or_else(|| exit_name(exit).to_owned());
+        let message = self.to_string();
+        json!({ "error": { "code": code, "exit_code": exit as u8, "message": message } })
+    }
+}
+
+/// The name of an exit code.
+fn exit_name(code: CliExitCode) -> &'static str {
+    match code {
+        CliExitCode::Ok => "ok",
+        CliExitCode::Failed => "failed",
+        CliExitCode::Usage => "usage",
+        CliExitCode::NotRunning => "not_running",
+        CliExitCode::Refused => "refused",
+        CliExitCode::Configuration => "invalid_config",
+    }
+}
+
+/// Whether this process was asked for JSON: its failures are JSON too.
+pub(crate) fn wants_json() -> bool {
+    let mut words = std::env::args_os().take_while(|word| word != "--");
+    words.any(|word| word == "--json")
 }
 
 fn client_error_text(error: &ClientError) -> String {
@@ -165,6 +206,18 @@ mod tests {
             source: ErrorKind::PermissionDenied.into(),
         });
         assert!(foreign.contains("as that user"), "{foreign}");
+    }
+
+    #[test]
+    fn a_failure_is_an_object_with_its_codes() {
+        let refused = RequestError::new(ErrorCode::UnknownModule, "cannot find x");
+        let failure = CliError::from(ClientError::from(refused));
+        let expected = json!({
+            "error": {"code": "unknown_module", "exit_code": 4, "message": "cannot find x"}
+        });
+        assert_eq!(failure.json(), expected);
+        let failure = CliError::new(CliExitCode::Configuration, "cannot read it");
+        assert_eq!(failure.json()["error"]["code"], "invalid_config");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! `init`: writes a commented configuration with one example module.
-//! Owns the text of that configuration.
+//! `init`: writes a commented configuration with one example module, or an example application.
+//! Owns the text of the first; those of applications are files of their own.
 //! Never overwrites a file.
+
+mod examples;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -25,7 +27,12 @@ pub(crate) fn run(args: &InitArgs, global: &GlobalArgs) -> Result<CliExitCode, C
         .as_ref()
         .or(global.name.as_ref())
         .or(folder_name.as_ref());
-    let path = write(&folder, &usable(name.map_or("", String::as_str)))?;
+    let name = usable(name.map_or("", String::as_str));
+    let text = match &args.example {
+        Some(example) => examples::text(example, &name)?,
+        None => text(&name),
+    };
+    let path = write(&folder, &text)?;
     terminal::print(&format!(
         "wrote {}; `mainstay up` runs it, `mainstay status` shows it\n",
         path.display()
@@ -33,7 +40,7 @@ pub(crate) fn run(args: &InitArgs, global: &GlobalArgs) -> Result<CliExitCode, C
     Ok(CliExitCode::Ok)
 }
 
-fn write(folder: &Path, name: &str) -> Result<PathBuf, CliError> {
+fn write(folder: &Path, text: &str) -> Result<PathBuf, CliError> {
     let path = folder.join("mainstay.toml");
     let failed = |error: std::io::Error| {
         let why = match error.kind() {
@@ -49,7 +56,7 @@ fn write(folder: &Path, name: &str) -> Result<PathBuf, CliError> {
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let mut file = std::fs::File::create_new(&path).map_err(failed)?;
-    file.write_all(text(name).as_bytes()).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
     Ok(path)
 }
 

@@ -29,6 +29,7 @@ mod import;
 mod init;
 mod logs;
 mod machine_checks;
+mod man;
 mod metrics;
 mod module_details;
 mod output_stream;
@@ -66,12 +67,18 @@ use error::CliError;
 /// Runs the command line of this process and says how it ended.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    completions::answer_shell();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing help into a closed pipe is no failure worth a word.
-            let _ = error.print();
             let code = u8::try_from(error.exit_code()).unwrap_or(CliExitCode::Usage as u8);
+            if error.use_stderr() && error::wants_json() {
+                let text = error.render().to_string();
+                CliError::new(CliExitCode::Usage, text.trim_end()).print();
+            } else {
+                // Printing help into a closed pipe is no failure worth a word.
+                let _ = error.print();
+            }
             return std::process::ExitCode::from(code);
         }
     };
@@ -116,6 +123,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Audit(args) => audit::run(&args, global),
         Verb::Call(args) => call::run(&args, global),
         Verb::Service(args) => service::run(&args, global),
+        Verb::Man(args) => man::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),
     }

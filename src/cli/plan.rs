@@ -35,7 +35,9 @@ const VALUE_CHARS: usize = 60;
 pub(crate) fn run(args: &args::PlanArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let path = args.path.as_deref().map(absolute).transpose()?;
     let mut client = SystemLocator::find(global)?.connect()?;
+    let progress = Progress::start("comparing the files with the plan in force");
     let plan: ConfigPlan = client.call(name::CONFIG_PLAN, ConfigPlanParams { path })?;
+    drop(progress);
     if args.json {
         terminal::print_json(&plan)?;
     } else {

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::args::{GlobalArgs, ReportArgs};
 use super::error::CliError;
+use super::progress::Progress;
 use super::redaction::{Redaction, redacted_toml};
 use super::system_locator::SystemLocator;
 use super::{format, history, terminal};
@@ -33,6 +34,7 @@ const BUNDLES: usize = 5;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 pub(crate) fn run(args: &ReportArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let _progress = Progress::start("collecting the report");
     let configuration = history::configuration(global);
     let running = SystemLocator::find(global)
         .ok()

@@ -180,3 +180,76 @@ fn status_shows_the_tree_and_goes_on_with_watch() {
     daemon.cli(&["stop", "web"]);
     while next()["state"] != "stopped" {}
 }
+
+#[test]
+fn what_init_writes_is_checked_and_runs() {
+    for example in ["web", "desktop", "worker"] {
+        let dir = crate::daemon::prepare("", "");
+        let file = dir.path().join("config/mainstay.toml");
+        std::fs::remove_file(&file).expect("the one of other tests");
+        let init = Command::new(binary())
+            .args(["init", "--example", example])
+            .current_dir(dir.path())
+            .output()
+            .expect("it runs");
+        assert_eq!(code(&init), Some(0), "{}", text(&init.stderr));
+        // Its files are in the folder of the test.
+        let written = std::fs::read_to_string(&file).expect("written");
+        let folders = "[mainstay]\nstate_dir = \"${project}/state\"\n\
+            runtime_dir = \"${project}/run\"";
+        std::fs::write(&file, written.replacen("[mainstay]", folders, 1)).expect("written");
+        let daemon = Daemon::launch_in(dir);
+        let check = daemon.cli(&["check"]);
+        assert_eq!(code(&check), Some(0), "{example}: {}", text(&check.stderr));
+        let status = daemon.wait("the first start to be over", || {
+            let status = daemon.client().status().ok()?;
+            (status.status != mainstay_protocol::SystemStatus::Starting).then_some(status)
+        });
+        assert_eq!(
+            status.status.as_str(),
+            "healthy",
+            "{example}: {:?}",
+            status.reason
+        );
+        let task = match example {
+            "web" => "backup",
+            "desktop" => "export",
+            _ => "enqueue",
+        };
+        daemon.wait("the task to have what it needs", || {
+            (code(&daemon.cli(&["run", task])) == Some(0)).then_some(())
+        });
+        if example == "worker" {
+            daemon.wait("the job to be done", || {
+                daemon.path("queue/done/hello").exists().then_some(())
+            });
+        }
+    }
+}
+
+#[test]
+fn a_failure_with_json_is_json() {
+    let daemon = Daemon::start(&format!("[module.web]\ncommand = {}\n", misbehave("")));
+    let failed = daemon.cli(&["status", "nobody", "--json"]);
+    assert_eq!(code(&failed), Some(4));
+    let error: Value = serde_json::from_slice(&failed.stderr).expect("JSON");
+    assert_eq!(error["error"]["code"], "unknown_module");
+    let usage = daemon.cli(&["status", "--jsn", "--json"]);
+    let error: Value = serde_json::from_slice(&usage.stderr).expect("JSON");
+    assert_eq!(
+        (code(&usage), &error["error"]["exit_code"]),
+        (Some(2), &json!(2))
+    );
+}
+
+#[test]
+fn a_shell_gets_the_names_of_modules() {
+    let daemon = Daemon::start(&format!("[module.web]\ncommand = {}\n", misbehave("")));
+    let config = daemon.path("config").display().to_string();
+    let answer = Command::new(binary())
+        .env("MAINSTAY_COMPLETE", "fish")
+        .args(["--", "mainstay", "--config", &config, "restart", "w"])
+        .output()
+        .expect("it answers");
+    assert!(text(&answer.stdout).starts_with("web\t"), "{answer:?}");
+}

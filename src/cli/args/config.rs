@@ -9,6 +9,9 @@ use clap::{Args, Subcommand};
 use super::instance_name;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay plan                       what the files would change
+  mainstay plan new.toml --json")]
 pub(crate) struct PlanArgs {
     /// A file instead of mainstay.toml, or a folder instead of the configuration folder
     pub(crate) path: Option<PathBuf>,
@@ -18,6 +21,9 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay reload --wait              until it is committed or rolled back
+  mainstay reload --expect-plan 7")]
 pub(crate) struct ReloadArgs {
     /// Return when the plan is committed or rolled back
     #[arg(long)]
@@ -31,6 +37,11 @@ pub(crate) struct ReloadArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay config get health.interval --origin
+  mainstay config set module.web.env.LEVEL debug
+  mainstay config history
+  mainstay config rollback")]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     pub(crate) verb: ConfigVerb,
@@ -114,6 +125,10 @@ pub(crate) struct ConfigChangeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay secret set db-password < password.txt
+  mainstay secret set token --generate
+  mainstay secret list")]
 pub(crate) struct SecretArgs {
     #[command(subcommand)]
     pub(crate) verb: SecretVerb,
@@ -145,6 +160,9 @@ pub(crate) struct SecretValueArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay audit list -n 50
+  mainstay audit verify")]
 pub(crate) struct AuditArgs {
     #[command(subcommand)]
     pub(crate) verb: AuditVerb,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::completions;
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mainstay why web               why web is as it is, and what happens next
@@ -14,7 +16,7 @@ use clap::Args;
   mainstay why --not-started     what is not up, by root cause")]
 pub(crate) struct WhyArgs {
     /// The module
-    #[arg(required_unless_present = "not_started")]
+    #[arg(required_unless_present = "not_started", add = completions::modules())]
     pub(crate) module: Option<String>,
     /// Every module that is not up, by root cause
     #[arg(long, conflicts_with_all = ["module", "full"])]
@@ -47,6 +49,7 @@ pub(crate) struct WhatIfArgs {
     #[arg(value_parser = ["stop", "kill", "fail"])]
     pub(crate) action: String,
     /// The module
+    #[arg(add = completions::modules())]
     pub(crate) module: String,
     /// Print the object of the protocol
     #[arg(long)]
@@ -63,7 +66,7 @@ pub(crate) struct ChaosArgs {
     #[arg(value_parser = ["kill", "hang", "slow"])]
     pub(crate) action: String,
     /// The modules, in turn
-    #[arg(required = true, value_name = "MODULE")]
+    #[arg(required = true, value_name = "MODULE", add = completions::modules())]
     pub(crate) modules: Vec<String>,
     /// How long a module hangs or is slow, at most 10m [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]

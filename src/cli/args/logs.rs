@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::cli::completions;
 use crate::cli::time_argument::TimeArgument;
 
 const EXAMPLES: &str = "Examples:
@@ -26,7 +27,7 @@ there is no log, 4 there is no such module";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LogsArgs {
     /// The modules [default: all]; with several, each line begins with its module
-    #[arg(value_name = "MODULE")]
+    #[arg(value_name = "MODULE", add = completions::modules())]
     pub(crate) modules: Vec<String>,
     /// Keep showing new lines
     #[arg(short, long)]

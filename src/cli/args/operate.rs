@@ -6,7 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::completions;
+
 #[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  mainstay up                             in the foreground; Ctrl-C stops it in order
+  mainstay up -d && mainstay status
+  mainstay up --set health.interval=10s")]
 pub(crate) struct UpArgs {
     /// Return as soon as everything runs, and leave it running
     #[arg(short, long)]
@@ -26,6 +32,9 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay down
+  mainstay down --timeout 1m")]
 pub(crate) struct DownArgs {
     /// Stop budget [default: mainstay.shutdown_timeout]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -35,7 +44,7 @@ pub(crate) struct DownArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ChangeArgs {
     /// The modules
-    #[arg(required = true, value_name = "MODULE")]
+    #[arg(required = true, value_name = "MODULE", add = completions::modules())]
     pub(crate) modules: Vec<String>,
     /// Show what would happen and change nothing
     #[arg(long)]
@@ -85,7 +94,7 @@ Examples:
 )]
 pub(crate) struct RunArgs {
     /// The task: a module with kind = "task"
-    #[arg(value_name = "TASK")]
+    #[arg(value_name = "TASK", add = completions::modules())]
     pub(crate) task: String,
 }
 
@@ -99,8 +108,10 @@ Examples:
 )]
 pub(crate) struct SignalArgs {
     /// The module
+    #[arg(add = completions::modules())]
     pub(crate) module: String,
     /// The signal by its name or number, such as HUP, SIGUSR1 or 15
+    #[arg(add = completions::signals())]
     pub(crate) signal: String,
     /// Print the object of the protocol
     #[arg(long)]
@@ -140,6 +151,7 @@ pub(crate) enum BusVerb {
     /// Call a method of a module and print its result
     Call {
         /// The module
+        #[arg(add = completions::modules())]
         module: String,
         /// The method that it serves
         method: String,

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay service install --explain      what would be written and run
+  mainstay service install --user
+  mainstay service status")]
 pub(crate) struct ServiceArgs {
     #[command(subcommand)]
     pub(crate) verb: ServiceVerb,

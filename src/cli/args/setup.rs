@@ -1,4 +1,4 @@
-//! Options of the verbs that need no running system: `init`, `import`, `check`, and `call`.
+//! Options of the verbs that prepare: `init`, `import`, `check`, completions, manual pages; `call`.
 //! Owns their names.
 //! Never reads the environment or a file.
 
@@ -11,12 +11,23 @@ use crate::cli::call;
 use crate::import::Format;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay init                    one module, every key explained
+  mainstay init --example web      a small web application that runs here
+  mainstay init shop --example worker")]
 pub(crate) struct InitArgs {
     /// Name of the system [default: the name of the current folder]
     pub(crate) instance: Option<String>,
+    /// An application that runs here, to begin with
+    #[arg(long, value_parser = ["web", "desktop", "worker"])]
+    pub(crate) example: Option<String>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay import Procfile
+  mainstay import compose.yaml --output config
+  mainstay import /etc/systemd/system/shop-*.service")]
 pub(crate) struct ImportArgs {
     /// Procfile, compose file, process-compose.yaml, supervisord.conf, ecosystem.json of pm2, or
     /// service units of systemd
@@ -41,6 +52,10 @@ fn import_format() -> impl TypedValueParser<Value = Format> {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay check
+  mainstay check --set health.interval=10s
+  mainstay check --schema > mainstay.schema.json")]
 pub(crate) struct CheckArgs {
     /// Print the JSON schema of the configuration instead
     #[arg(long)]
@@ -54,6 +69,9 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay call system.status
+  mainstay call module.get '{\"module\":\"web\"}'")]
 pub(crate) struct CallArgs {
     /// The method
     #[arg(value_parser = call::methods())]
@@ -63,7 +81,20 @@ pub(crate) struct CallArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  source <(mainstay completions bash)                   in ~/.bashrc
+  mainstay completions fish > ~/.config/fish/completions/mainstay.fish")]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay man ~/.local/share/man/man1
+  mainstay man | man -l -")]
+pub(crate) struct ManArgs {
+    /// The folder [default: the first page is printed]
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
 }

@@ -10,11 +10,18 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mainstay_protocol::EventKind;
 
+use crate::cli::completions;
 use crate::cli::time_argument::TimeArgument;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay status                what runs, what failed and why
+  mainstay status web            everything about web
+  mainstay status --watch        again and again, until Ctrl-C
+  mainstay status --json | jq .status")]
 pub(crate) struct StatusArgs {
     /// Show this module only
+    #[arg(add = completions::modules())]
     pub(crate) module: Option<String>,
     /// Every module, also those of mainstay itself; with --json the list instead of the system
     #[arg(long, conflicts_with = "module")]
@@ -35,8 +42,12 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay health
+  mainstay health web --json")]
 pub(crate) struct HealthArgs {
     /// Show this module only
+    #[arg(add = completions::modules())]
     pub(crate) module: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -44,6 +55,8 @@ pub(crate) struct HealthArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  mainstay doctor     which limits this machine can enforce, and how to get the others")]
 pub(crate) struct DoctorArgs {
     /// Print the object of the protocol
     #[arg(long)]
@@ -51,6 +64,9 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay metrics
+  mainstay metrics --output /var/lib/node_exporter/mainstay.prom")]
 pub(crate) struct MetricsArgs {
     /// Replace this file instead, as a whole (for a textfile collector)
     #[arg(long, value_name = "FILE")]
@@ -74,7 +90,7 @@ pub(crate) struct EventsArgs {
     #[arg(long = "kind", value_name = "KIND", value_parser = event_kind())]
     pub(crate) kinds: Vec<EventKind>,
     /// Only events of this module
-    #[arg(long)]
+    #[arg(long, add = completions::modules())]
     pub(crate) module: Option<String>,
     /// Number of newest events [default: 100, 10 when following, all with --since]
     #[arg(short = 'n', long, value_name = "N")]
