@@ -18,6 +18,7 @@ use super::history::OfflineHistory;
 use super::system_locator::SystemLocator;
 use super::{format, terminal};
 use crate::os::log_reader::LogFilter;
+use crate::os::process_limit::raise_open_files;
 use from_files::FileLogs;
 use printer::LogPrinter;
 
@@ -66,6 +67,7 @@ fn usage(text: String) -> CliError {
 
 pub(crate) fn run(args: &LogsArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let query = LogQuery::of(args)?;
+    raise_open_files();
     let instance = SystemLocator::find(global)?;
     let mut client = match instance.connect() {
         Ok(client) => client,

@@ -3,6 +3,7 @@
 //! Never holds up a module, the holder or the runtime: it only reads files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use super::format;
 use super::logs::printer::LogPrinter;
 use super::runtime_log;
 use super::terminal::{self, Terminal};
-use crate::os::log_reader::LogReader;
+use crate::os::log_reader::{LogFilter, LogReader};
 use crate::os::log_watch::LogWatch;
 
 /// Silence between two looks: many small writes are one look.
@@ -37,6 +38,8 @@ struct State {
     logs: BTreeMap<String, (usize, LogReader)>,
     /// Logs that cannot be read, which was said.
     broken: BTreeSet<String>,
+    /// Logs of which something waits for its newline, its time or its reader.
+    waiting: BTreeSet<String>,
     names: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -68,6 +71,7 @@ impl OutputStream {
             folder: folder.to_owned(),
             logs: BTreeMap::new(),
             broken: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             names,
         };
         state.open(|path| LogReader::open_last(path, 0));
@@ -82,7 +86,7 @@ impl OutputStream {
     /// Shows what is left.
     pub(super) fn finish(self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.look();
+        state.look(None);
     }
 }
 
@@ -94,25 +98,39 @@ fn run(shared: &Mutex<State>, folder: &Path) {
     let mut watch = LogWatch::new(folder);
     let mut again = None;
     loop {
-        watch.wait(again);
+        let changed = watch.wait(again);
         std::thread::sleep(LOOK_INTERVAL);
         let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        again = state.look().then_some(WAIT_INTERVAL);
+        state.look(changed);
+        again = (!state.waiting.is_empty()).then_some(WAIT_INTERVAL);
     }
 }
 
 impl State {
-    /// Shows what is new; returns whether it must look again though nothing changes.
-    fn look(&mut self) -> bool {
-        self.open(|path| LogReader::open(path, crate::os::log_reader::LogFilter::default()));
+    /// Shows what is new in the files that changed; None: in all.
+    fn look(&mut self, changed: Option<BTreeSet<OsString>>) {
+        let log_of = |file: OsString| Some(file.to_str()?.split_once(".log")?.0.to_owned());
+        let changed: Option<BTreeSet<String>> =
+            changed.map(|files| files.into_iter().filter_map(log_of).collect());
+        let is_known = |names: &BTreeSet<String>| names.iter().all(|name| self.is_known(name));
+        if !changed.as_ref().is_some_and(is_known) {
+            self.open(|path| LogReader::open(path, LogFilter::default()));
+        }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let width = names.iter().map(|name| name.chars().count()).max();
         drop(names);
         self.printer.widen(width.unwrap_or(0));
-        let mut waits = false;
+        let mut waiting = BTreeSet::new();
         for (name, (number, reader)) in &mut self.logs {
+            let is_due = changed
+                .as_ref()
+                .is_none_or(|changed| changed.contains(name));
+            if !is_due && !self.waiting.contains(name) {
+                continue;
+            }
             match show(&self.console, &mut self.printer, name, *number, reader) {
-                Ok(more) => waits |= more,
+                Ok(true) => drop(waiting.insert(name.clone())),
+                Ok(false) => {}
                 Err(error) => {
                     if self.broken.insert(name.clone()) {
                         let name = format::single_line(name);
@@ -122,7 +140,12 @@ impl State {
                 }
             }
         }
-        waits
+        self.waiting = waiting;
+    }
+
+    /// Whether a log is open, or is none of a module.
+    fn is_known(&self, name: &str) -> bool {
+        self.logs.contains_key(name) || runtime_log::FILE.starts_with(&format!("{name}."))
     }
 
     /// Opens logs that are not open.
@@ -135,7 +158,7 @@ impl State {
             let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else {
                 continue;
             };
-            if self.logs.contains_key(name) || file == runtime_log::FILE {
+            if self.is_known(name) {
                 continue;
             }
             if let Ok(reader) = open(&entry.path()) {

@@ -2,6 +2,7 @@
 //! Owns what a line is: it ends with its newline, or with its run.
 //! Never reads what a filter excludes where the index says so, and never keeps a whole huge line.
 
+mod backward_search;
 mod following;
 
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ use mainstay_process::log_index::{IndexEntry, IndexEntryKind};
 use mainstay_protocol::Timestamp;
 use regex::bytes::{Regex, RegexBuilder};
 
+use backward_search::BackwardSearch;
+
 use super::log_index::{IndexedPart, LogIndex, Segment};
 use super::private::open_regular;
 
@@ -22,8 +25,6 @@ use super::private::open_regular;
 const CHUNK: u64 = 256 * 1024;
 /// Bytes of a line that are kept.
 pub(crate) const LINE_MAX: usize = 256 * 1024;
-/// Bytes that are searched for the newest lines, at most.
-const SEARCHED_MAX: u64 = 64 * 1024 * 1024;
 
 /// Which lines are returned. A line whose time is not known is in every interval.
 #[derive(Debug, Clone, Default)]
@@ -200,16 +201,8 @@ impl LogReader {
     pub(crate) fn open(path: &Path, filter: LogFilter) -> io::Result<LogReader> {
         let mut reader = LogReader::new(path, filter);
         for number in 0.. {
-            let opened = match number {
-                0 => OpenLog::open(path),
-                _ => OpenLog::open(&rotated(path, number)),
-            };
-            let mut log = match opened {
-                Ok(log) => log,
-                // The newest may not be there yet.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
+            let Some(mut log) = reader.open_number(number)? else {
+                break;
             };
             let since = reader.filter.since;
             if since.is_some_and(|since| is_older(&mut log, since)) {
@@ -226,39 +219,42 @@ impl LogReader {
     /// # Errors
     /// When a file that is there cannot be read.
     pub(crate) fn open_last(path: &Path, count: usize) -> io::Result<LogReader> {
-        let mut reader = LogReader::open(path, LogFilter::default())?;
-        let has_bytes = |log: &OpenLog| log.length > 0;
-        let Some(newest) = reader.files.iter().rposition(has_bytes) else {
-            return Ok(reader);
-        };
-        let (mut left, mut searched, mut block) = (count, 0, Vec::new());
-        for file in (0..=newest).rev() {
-            let log = &mut reader.files[file];
-            let mut start = log.length;
-            if count == 0 {
-                return Ok(reader.starting_at(file, start));
-            }
-            while start > 0 && searched < SEARCHED_MAX {
-                let end = start;
-                start = end.saturating_sub(CHUNK / 4);
-                log.read(start, end, &mut block)?;
-                searched += end - start;
-                for at in memchr::memrchr_iter(b'\n', &block) {
-                    let place = start + at as u64 + 1;
-                    if file == newest && place == log.length {
-                        continue; // the newline at the very end begins no line
-                    }
-                    left -= 1;
-                    if left == 0 {
-                        return Ok(reader.starting_at(file, place));
-                    }
-                }
-            }
-            if start > 0 {
-                return Ok(reader.starting_at(file, start));
+        let mut reader = LogReader::new(path, LogFilter::default());
+        let mut search = BackwardSearch::new(count);
+        for number in 0.. {
+            let Some(mut log) = reader.open_number(number)? else {
+                break;
+            };
+            let found = search.search(&mut log)?;
+            reader.files.push_front(log);
+            if let Some(position) = found {
+                reader.position = position;
+                break;
             }
         }
         Ok(reader)
+    }
+
+    /// Opens the `number`th newest file; none after the last one.
+    fn open_number(&self, number: u32) -> io::Result<Option<OpenLog>> {
+        let path = match number {
+            0 => self.path.clone(),
+            _ => rotated(&self.path, number),
+        };
+        let log = match OpenLog::open(&path) {
+            // The newest may not be there yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {
+                return self.open_number(1);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        if let Some(newer) = self.files.front()
+            && following::is_same(&newer.file.metadata()?, &log.file.metadata()?)
+        {
+            return self.open_number(number + 1); // it was rotated meanwhile
+        }
+        Ok(Some(log))
     }
 
     fn new(path: &Path, filter: LogFilter) -> LogReader {
@@ -279,12 +275,6 @@ impl LogReader {
             filter,
             grew: None,
         }
-    }
-
-    fn starting_at(mut self, file: usize, position: u64) -> LogReader {
-        self.files.drain(..file);
-        self.position = position;
-        self
     }
 
     /// Moves to the first block of the index that may have something of the interval.
@@ -433,6 +423,7 @@ impl LogReader {
             let from = self.position;
             let part = log.part(from, log.length.min(from + CHUNK));
             if from >= log.length {
+                self.chunk = Chunk::default(); // it may wait for long
                 let ends = |event: &&IndexEntry| matches!(event.what, IndexEntryKind::Ended(_));
                 part.events
                     .iter()

@@ -2,6 +2,8 @@
 //! Owns the watch: inotify on Linux, a pause elsewhere.
 //! Never reads a log, and wakes nobody while nothing is written.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,13 +32,14 @@ impl LogWatch {
         }
     }
 
-    /// Returns when something changed, or after the timeout, or now and then.
+    /// Returns the names of the files that changed, or none if it may be any; at the latest after
+    /// the timeout.
     #[cfg(target_os = "linux")]
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use nix::sys::inotify::AddWatchFlags;
         use std::os::fd::AsFd;
-        let Some(inotify) = &self.inotify else {
+        let Some(inotify) = self.inotify.as_ref() else {
             return pause(timeout);
         };
         if !self.is_watched {
@@ -49,25 +52,30 @@ impl LogWatch {
             if !self.is_watched {
                 return pause(timeout);
             }
-            return; // what happened before is looked at now
+            return None; // what happened before is looked at now
         }
         let limit = timeout.map_or(PollTimeout::NONE, |timeout| {
             PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
         });
         let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        let _interrupted = poll(&mut fds, limit); // then its caller looks once more
+        let _interrupted = poll(&mut fds, limit); // then nothing changed
+        let mut names = BTreeSet::new();
+        let mut is_known = true;
         while let Ok(events) = inotify.read_events() {
-            let gone = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_IGNORED;
-            if events.iter().any(|event| event.mask.intersects(gone)) {
-                self.is_watched = false;
+            for event in events {
+                let gone = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_IGNORED;
+                self.is_watched &= !event.mask.intersects(gone);
+                is_known &= event.name.is_some();
+                names.extend(event.name);
             }
         }
+        is_known.then_some(names)
     }
 
     /// Returns after the timeout, or now and then.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
-        pause(timeout);
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
+        pause(timeout)
     }
 }
 
@@ -75,6 +83,7 @@ impl LogWatch {
     clippy::disallowed_methods,
     reason = "a thread that has nothing else to do"
 )]
-fn pause(timeout: Option<Duration>) {
+fn pause(timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
     std::thread::sleep(timeout.unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL));
+    None
 }

@@ -24,6 +24,17 @@ pub(crate) fn forbid_core_dumps() {
     }
 }
 
+/// Lets this process open as many files as it may: many modules have many logs.
+#[cfg(feature = "cli")]
+pub(crate) fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    // Where that is refused, what cannot be opened says so.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+}
+
 /// Whether so many threads can be made here at once: what makes them later may not be able to say
 /// that it cannot.
 ///

@@ -9,6 +9,10 @@ pub(crate) fn with_limit(message: &str) -> String {
 /// Windows writes no core dumps by itself.
 pub(crate) fn forbid_core_dumps() {}
 
+/// There is no such limit.
+#[cfg(feature = "cli")]
+pub(crate) fn raise_open_files() {}
+
 pub(crate) fn check_threads(_: usize) -> Result<(), String> {
     Ok(())
 }

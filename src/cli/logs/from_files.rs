@@ -27,6 +27,8 @@ const WRITE_BYTES: usize = 64 * 1024;
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it is looked whether the system runs, and which modules it has.
 const SYSTEM_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while it is being stopped.
+const LEAVING_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One log, and the line of it that is next.
 struct Source {
@@ -197,7 +199,12 @@ impl FileLogs {
         loop {
             std::thread::sleep(FOLLOW_INTERVAL);
             let is_leaving = instance.is_leaving();
-            let due = is_leaving || asked.elapsed() >= SYSTEM_INTERVAL;
+            let interval = if is_leaving {
+                LEAVING_INTERVAL
+            } else {
+                SYSTEM_INTERVAL
+            };
+            let due = asked.elapsed() >= interval;
             let connected = due.then(|| instance.connect());
             self.print_new(printer)?;
             match connected {

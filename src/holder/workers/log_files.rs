@@ -51,9 +51,10 @@ impl LogFiles {
         self.closed.clear();
     }
 
-    /// Whether an index waits for [`LogFiles::flush_indexes`].
-    pub(crate) fn is_deferred(&self) -> bool {
-        self.open.values().any(|log| log.index.is_deferred())
+    /// Whether the index of a log waits for [`LogFiles::flush_indexes`].
+    pub(crate) fn is_deferred(&self, name: &str) -> bool {
+        let log = self.open.get(name);
+        log.is_some_and(|log| log.index.is_deferred())
     }
 
     /// Writes what indexes hold back to stay small.

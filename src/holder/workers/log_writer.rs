@@ -268,9 +268,8 @@ impl LogWriter {
                     "\n"
                 };
                 let note = format!("{newline}[mainstay: {dropped} bytes of output dropped]\n");
-                let last = marks.last().map_or(0, |mark| mark.run);
-                let (at, time, run) = (bytes.len(), Some(wall_clock()), last);
-                let what = LogMarkKind::Read;
+                let run = marks.last().map_or(0, |mark| mark.run);
+                let (at, time, what) = (bytes.len(), Some(wall_clock()), LogMarkKind::Read);
                 push_mark(
                     &mut marks,
                     LogMark {
@@ -286,7 +285,7 @@ impl LogWriter {
                 files.close();
             }
             let written = files.append(&name, &bytes, &marks, limits);
-            late = late.or_else(|| files.is_deferred().then(Instant::now));
+            late = late.or_else(|| files.is_deferred(&name).then(Instant::now));
             self.account(&name, written, dropped, taken);
             for number in settles {
                 self.queue.send(EngineEvent::OutputFlushed { number });
