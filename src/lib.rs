@@ -77,6 +77,7 @@ mod runtime;
 mod secrets;
 #[cfg(feature = "cli")]
 mod service;
+#[cfg(feature = "cli")]
 mod simulate;
 
 #[cfg(all(unix, feature = "simulation"))]

@@ -2,7 +2,9 @@
 //! Owns the tests of what a start that cannot succeed says, of needs that are started again, and
 //! of an honest status. Never asserts a time that the machine decides.
 
-use mainstay_protocol::method::name;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mainstay_protocol::method::{ChangeParams, name};
 use mainstay_protocol::{HealthStatus, ModuleState, SystemStatus};
 
 use crate::daemon::{Daemon, kill, misbehave, script};
@@ -126,4 +128,62 @@ fn a_module_is_healthy_when_each_of_its_probes_has_answered_well() {
     daemon.touch("go");
     daemon.until("top", ModuleState::Running);
     assert_eq!(daemon.module("base").health, HealthStatus::Healthy);
+}
+
+/// The shortest of five measurements: of a busy machine the others say little.
+fn shortest(measure: impl FnMut(usize) -> Duration) -> Duration {
+    let times: Vec<Duration> = (0..5).map(measure).collect();
+    eprintln!("{times:?}");
+    times.into_iter().min().unwrap_or_default()
+}
+
+fn wait_for_start(daemon: &Daemon, module: &str) -> SystemTime {
+    let params = ChangeParams {
+        module: module.to_owned(),
+        dry_run: false,
+        wait: true,
+    };
+    let done = daemon.client().change(name::MODULE_START, &params);
+    done.expect("an answer");
+    SystemTime::now()
+}
+
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+#[test]
+fn who_waits_for_a_start_is_answered_at_once_when_what_it_needs_has_failed() {
+    let daemon = Daemon::start(
+        "[module.a]\ncommand = [\"sh\", \"-c\", \"sleep 0.1; exit 1\"]\nstart = \"lazy\"\n\
+         ready = { settle = \"1s\" }\nstartup_timeout = \"4s\"\n\
+         [module.a.recovery]\nmax_attempts = 1\nprobation = \"off\"\n\
+         [module.b]\ncommand = [\"sleep\", \"1000\"]\nstart = \"lazy\"\nrequires = [\"a\"]\n",
+    );
+    let late = shortest(|nth| {
+        let answered = wait_for_start(&daemon, "b");
+        let failed = daemon.moves("a", ModuleState::Failed, nth + 1)[nth].at;
+        let answered = answered.duration_since(UNIX_EPOCH).expect("after 1970");
+        answered.saturating_sub(Duration::from_millis(failed.0))
+    });
+    assert!(late < AT_ONCE, "{late:?}");
+}
+
+#[test]
+fn who_waits_for_a_start_is_answered_at_once_when_somebody_stops_it() {
+    let daemon = Daemon::start(
+        "[module.a]\ncommand = [\"false\"]\nrequired = false\n[module.a.recovery]\n\
+         backoff = { initial = \"10m\", max = \"10m\" }\nmax_attempts = 100\n\
+         [module.b]\ncommand = [\"sleep\", \"1000\"]\nstart = \"lazy\"\nrequires = [\"a\"]\n",
+    );
+    daemon.until("a", ModuleState::Backoff);
+    let late = shortest(|_| {
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| wait_for_start(&daemon, "b"));
+            daemon.until("b", ModuleState::Waiting);
+            let asked = SystemTime::now();
+            daemon.change(name::MODULE_STOP, "b");
+            let answered = waits.join().expect("an answer");
+            answered.duration_since(asked).unwrap_or_default()
+        })
+    });
+    assert!(late < AT_ONCE, "{late:?}");
 }

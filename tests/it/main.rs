@@ -9,6 +9,7 @@ mod allowances;
 mod audit;
 mod away;
 mod bus;
+mod campaign;
 mod changes;
 mod config_verbs;
 mod configuration;

@@ -182,3 +182,42 @@ fn starts_that_hang_are_late_and_others_start_meanwhile() {
         keeper.wait().expect("it ends with its input");
     });
 }
+
+/// Refuses clone3 as older container runtimes do, then becomes mainstay.
+const WITHOUT_CLONE3: &str = "
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+rules = [(0x20, 0, 0, 0), (0x15, 0, 1, 435), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7fff0000)]
+code = b''.join(struct.pack('=HBBI', *rule) for rule in rules)
+code = ctypes.create_string_buffer(code, len(code))
+program = struct.pack('=HxxxxxxQ', len(rules), ctypes.addressof(code))
+program = ctypes.create_string_buffer(program, len(program))
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+    sys.exit(7)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn modules_start_where_clone3_is_refused() {
+    if python("").is_none() || !cfg!(target_pointer_width = "64") {
+        return;
+    }
+    in_both_ways(|| {
+        let dir = prepare("", &chain());
+        let mut command = Command::new("python3");
+        command.args(["-c", WITHOUT_CLONE3, binary()]);
+        let daemon = Daemon::launch_as(dir, command);
+        let view = daemon.until("c", ModuleState::Running);
+        let status = format!("/proc/{}/status", view.pid.expect("it runs"));
+        let status = std::fs::read_to_string(status).expect("its status");
+        assert!(
+            status.contains("Seccomp:\t2"),
+            "the filter is there: {status}"
+        );
+        kill(view.pid.expect("it runs"), libc::SIGKILL);
+        daemon.until_view("another run", "c", |after| {
+            after.generation > view.generation && after.state == ModuleState::Running
+        });
+        assert_eq!(daemon.stop(), Some(0));
+    });
+}

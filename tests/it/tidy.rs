@@ -6,6 +6,7 @@ mod arrows;
 mod features;
 mod holder;
 mod recipes;
+mod reliability;
 mod source;
 
 use std::collections::BTreeSet;
