@@ -56,7 +56,7 @@ impl Shop {
         let real = dir.canonicalize().expect("a path");
         let text = text.replace(&*real.to_string_lossy(), FOLDER);
         let text = text.replace(&*dir.to_string_lossy(), FOLDER);
-        let progress = Regex::new(r"(?m)^.* … [0-9ms ]+\n").expect("a pattern");
+        let progress = Regex::new(r"(?m)^[a-z].*, [0-9]+ s\n").expect("a pattern");
         progress.replace_all(&text, "").into_owned()
     }
 }
