@@ -180,9 +180,8 @@ fn one(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault>
             let text = "stderr and stdout are kept in one file";
             found.note(key.line, &draft.name, text);
         }
-        (name, _) if name.starts_with("stdout_") || name.starts_with("stderr_") => {
-            let text = format!("{name} is not kept: `mainstay logs` has its output, by [logs]");
-            found.note(key.line, &draft.name, text);
+        (name, _) if ["stdout_", "stderr_"].iter().any(|of| name.starts_with(of)) => {
+            output_files(key.line, draft, found);
         }
         (
             "environment" | "autostart" | "priority" | "numprocs" | "numprocs_start"
@@ -275,5 +274,16 @@ impl Values<'_> {
             "here" => self.here.clone(),
             _ => return None,
         })
+    }
+}
+
+/// Says once for a program that its files of output are not kept: it has four such keys and more.
+fn output_files(line: usize, draft: &Draft, found: &mut Import) {
+    const TEXT: &str = "its files of output are not kept: `mainstay logs` has it, by [logs]";
+    let is_other = |note: &super::draft::Note| {
+        note.text != TEXT || note.module.as_deref() != Some(&*draft.name)
+    };
+    if found.notes.iter().all(is_other) {
+        found.note(line, &draft.name, TEXT);
     }
 }

@@ -3,9 +3,11 @@
 //! Never says ready before the first real sample.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use mainstay_sdk::ConfigChange;
 use serde::Deserialize;
 use skelly_jelly::app::{App, Failure, Turn, finish, log, now_ms};
 use skelly_jelly::sample::{Activity, Sample};
@@ -37,6 +39,15 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The interval, and what counts as activity.
+    fn parts(&self) -> (Duration, Activity) {
+        let interval = Duration::from_millis(self.interval_ms.max(200));
+        let activity = Activity::new(self.active_above, self.idle_below);
+        (interval, activity)
+    }
+}
+
 fn main() -> ExitCode {
     let Arguments {} = Arguments::parse();
     finish("data-capture", run())
@@ -44,9 +55,14 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let app: App<()> = App::start()?;
-    let settings: Settings = app.module.settings()?;
-    let interval = Duration::from_millis(settings.interval_ms.max(200));
-    let mut activity = Activity::new(settings.active_above, settings.idle_below);
+    // Those of the start are the first; others follow while it runs.
+    let (changed, settings) = mpsc::channel::<Settings>();
+    app.module.on_config(move |value| {
+        let next = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        let changed = changed.clone();
+        Ok(ConfigChange::apply(move || drop(changed.send(next))))
+    })?;
+    let (mut interval, mut activity) = settings.try_recv().unwrap_or_default().parts();
     let cannot = |error: sysinfo::Error| Failure::Machine(error.to_string());
     let mut system = System::new().map_err(cannot)?;
     system.refresh_cpu_usage();
@@ -59,6 +75,10 @@ fn run() -> Result<(), Failure> {
     loop {
         if app.turn(next.saturating_duration_since(Instant::now())) == Turn::Stop {
             break;
+        }
+        if let Ok(changed) = settings.try_recv() {
+            (interval, activity) = changed.parts();
+            next = Instant::now();
         }
         if Instant::now() < next {
             continue;
