@@ -101,7 +101,7 @@ pub use workers::claimed_dirs::make_dir;
 #[cfg(unix)]
 pub use workers::foreign_fd::Closer;
 #[cfg(unix)]
-pub use workers::orphan_tree::OrphanTree;
+pub use workers::orphan_tree::{OrphanTree, tree_mark};
 
 #[cfg(windows)]
 mod windows;

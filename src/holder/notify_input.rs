@@ -36,13 +36,14 @@ impl Engine {
     /// Begins to receive what a run sends.
     pub(crate) fn open_notify(&mut self, id: u32) {
         let instance = self.instances.get_mut(&id);
-        let run = instance.and_then(|one| Some((one.run.as_mut()?, &one.group)));
-        if let (Some(receiver), Some((run, group))) = (&self.notify_receiver, run) {
+        let run = instance.and_then(|one| Some((one.run.as_mut()?, &one.group, one.tag)));
+        if let (Some(receiver), Some((run, group, tag))) = (&self.notify_receiver, run) {
             run.notifies = true;
             let tree = RunTree {
                 first: run.first,
                 main: (run.pid, run.start_time),
                 mark: run.mark.clone(),
+                tag,
                 cgroup: group.as_deref().map(Cgroup::view),
             };
             receiver.open(id, run.generation, tree);

@@ -16,6 +16,15 @@ pub(crate) struct ProcessInfo {
     pub(crate) kernel: bool,
 }
 
+/// Why the environment of a process is not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unseen {
+    /// It has none in the moment of an exec: it will soon.
+    Executing,
+    /// It does not let itself be read in time.
+    Hidden,
+}
+
 /// What a process says of the run it is of, whatever it has executed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tag {

@@ -383,13 +383,7 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 /// inherited the same mark.
 pub(crate) fn shares_tree(pid: u32, mains: &[u32]) -> bool {
     let group = |pid: u32| fs::read(format!("/proc/{pid}/cgroup")).ok();
-    let mark = |pid: u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mut variables = environment.split(|byte| *byte == 0);
-        variables
-            .find(|it| it.starts_with(b"MAINSTAY_MARK="))
-            .map(<[u8]>::to_vec)
-    };
+    let mark = mainstay_holder::tree_mark;
     let own = group(std::process::id());
     let (group_of_peer, mark_of_peer) = (group(pid), mark(pid));
     mains.iter().any(|&main| {

@@ -6,7 +6,7 @@ use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use super::bytes_of;
-use crate::process::{ProcessInfo, printable};
+use crate::process::{ProcessInfo, Unseen, printable};
 use crate::spawn::syscall::check;
 
 /// The highest signal there is.
@@ -71,10 +71,11 @@ pub(crate) fn processes() -> Vec<ProcessInfo> {
     ask(&[libc::KERN_PROC_PROC]).iter().map(seen).collect()
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
-pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
+/// Whether a variable of the process, as `NAME=VALUE`, is such.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Result<bool, Unseen> {
     let text: Vec<u8> = ask(&[libc::KERN_PROC_ENV, pid]);
-    (!text.is_empty()).then(|| text.split(|byte| *byte == 0).any(is))
+    let variables = (!text.is_empty()).then(|| text.split(|byte| *byte == 0));
+    Ok(variables.ok_or(Unseen::Executing)?.any(is))
 }
 
 /// The soft limit of open files that a hard one allows.

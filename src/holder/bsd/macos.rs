@@ -5,7 +5,7 @@
 use std::ffi::{c_int, c_void};
 
 use super::bytes_of;
-use crate::process::{ProcessInfo, printable};
+use crate::process::{ProcessInfo, Unseen, printable};
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 31;
@@ -72,10 +72,10 @@ pub(crate) fn processes() -> Vec<ProcessInfo> {
     pids.into_iter().filter_map(process).collect()
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
+/// Whether a variable of the process, as `NAME=VALUE`, is such.
 /// Those of Apple's own protected programs are not shown.
 #[expect(unsafe_code, reason = "sysctl")]
-pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Result<bool, Unseen> {
     const ARGUMENTS_BYTES: usize = 1024 * 1024; // ARG_MAX
     let mut text: Vec<u8> = Vec::with_capacity(ARGUMENTS_BYTES);
     let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
@@ -85,11 +85,11 @@ pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool>
         let (old, none) = (text.as_mut_ptr().cast(), std::ptr::null_mut());
         let count = name.len() as libc::c_uint;
         if libc::sysctl(name.as_mut_ptr(), count, old, &raw mut length, none, 0) != 0 {
-            return Some(false);
+            return Ok(false);
         }
         text.set_len(length.min(ARGUMENTS_BYTES));
     }
-    Some(variables(&text)?.any(is))
+    Ok(variables(&text).ok_or(Unseen::Executing)?.any(is))
 }
 
 /// Behind the number of arguments, the program's path with zeros behind it, and the arguments.

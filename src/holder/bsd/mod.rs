@@ -122,6 +122,11 @@ pub(crate) fn tag(_: i32) -> Tag {
     Tag::Untouched
 }
 
+/// Every look returns.
+pub(crate) fn is_hidden(_: i32) -> bool {
+    false
+}
+
 /// There is one namespace of processes.
 pub(crate) fn is_in_own_namespace(_: i32) -> bool {
     true

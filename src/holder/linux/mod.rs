@@ -18,6 +18,7 @@ pub(crate) mod child;
 mod clone;
 mod dir_watch;
 mod disks;
+mod look;
 mod own_table;
 mod poll;
 mod process_scan;
@@ -32,12 +33,15 @@ pub use cgroup_tree::group_controllers;
 pub(crate) use cgroup_tree::{CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::ProcessLauncher;
 pub(crate) use dir_watch::DirWatch;
+pub(crate) use look::is_hidden;
 pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use process_scan::{
-    command_name, has_variable, is_in_own_namespace, processes, signal_verified, tag,
+    command_name, has_variable, is_in_own_namespace, signal_verified, tag,
 };
-pub(crate) use processes::{ProcessHandle, orphans, process, start_stamp, start_time_since};
+pub(crate) use processes::{
+    ProcessHandle, orphans, process, processes, start_stamp, start_time_since,
+};
 pub(crate) use reserved_fds::ReservedFds;
 pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET, datagram_address};
 

@@ -63,6 +63,20 @@ fn null() -> io::Result<OwnedFd> {
     )?)
 }
 
+/// Leaves the shared table with the standard descriptors alone, where the kernel can do that at once.
+#[expect(unsafe_code, reason = "close_range")]
+pub(super) fn leave_shared_table() {
+    // SAFETY: numbers only; the table is this thread's own before one is closed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            u32::MAX,
+            libc::CLOSE_RANGE_UNSHARE,
+        )
+    };
+}
+
 /// Leaves the shared table with the standard descriptors and this one.
 #[expect(unsafe_code, reason = "close_range, unshare, close, dup2")]
 fn leave_table(number: RawFd, keep_standard: bool) -> io::Result<()> {

@@ -2,11 +2,15 @@
 //! Owns nothing. Reads at the moment it is called.
 //! Never signals a process by a number that another may have by now.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 
+use nix::fcntl::OFlag;
+
+use super::look::look_at;
 use super::processes::{ProcessHandle, fields, process};
 use super::{child, procfs};
-use crate::process::{ProcessInfo, Tag, printable};
+use crate::process::{ProcessInfo, Tag, Unseen, printable};
 
 /// The name of the program of a process, empty if it has exited.
 pub(crate) fn command_name(pid: i32) -> String {
@@ -14,30 +18,35 @@ pub(crate) fn command_name(pid: i32) -> String {
     printable(&name)
 }
 
-/// Every process that can be seen.
-pub(crate) fn processes() -> Vec<ProcessInfo> {
-    procfs::pids().into_iter().filter_map(process).collect()
+/// No program has a larger environment.
+const ENVIRONMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Whether a variable of the process, as `NAME=VALUE`, is such.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Result<bool, Unseen> {
+    let text = look_at(pid, environment).ok_or(Unseen::Hidden)??;
+    Ok(text.split(|byte| *byte == 0).any(is))
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
-pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
-    let folder = pid.to_string();
-    let text = match environment(&folder) {
+fn environment(pid: i32) -> Result<Vec<u8>, Unseen> {
+    match environment_of(&pid.to_string()) {
         // A main thread that has ended shows nothing: the others do.
         Ok(None) => {
             let threads = procfs::numbers(&format!("{pid}/task")).into_iter();
             let mut folders = threads.map(|thread| format!("{pid}/task/{thread}"));
-            folders.find_map(|folder| environment(&folder).ok().flatten())?
+            let found = folders.find_map(|folder| environment_of(&folder).ok().flatten());
+            found.ok_or(Unseen::Executing)
         }
-        Ok(Some(text)) => text,
-        Err(_) => return Some(false),
-    };
-    Some(text.split(|byte| *byte == 0).any(is))
+        Ok(Some(text)) => Ok(text),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// The environment of a thread; None: it has no memory, in its end or in the moment of an exec.
-fn environment(folder: &str) -> io::Result<Option<Vec<u8>>> {
-    let text = procfs::read(&format!("{folder}/environ"))?;
+fn environment_of(folder: &str) -> io::Result<Option<Vec<u8>>> {
+    let file = procfs::file(&format!("{folder}/environ"), OFlag::empty())?;
+    let mut text = Vec::new();
+    let most = ENVIRONMENT_BYTES; // a process may show all of its memory as one
+    File::from(file).take(most).read_to_end(&mut text)?;
     if !text.is_empty() {
         return Ok(Some(text));
     }
@@ -49,9 +58,9 @@ fn environment(folder: &str) -> io::Result<Option<Vec<u8>>> {
 
 /// Whether a process is of the namespace of processes that this one is in.
 pub(crate) fn is_in_own_namespace(pid: i32) -> bool {
-    let namespace = |pid: &str| procfs::read_link(&format!("{pid}/ns/pid"));
-    let own = namespace("self");
-    own.is_some() && namespace(&pid.to_string()) == own
+    let namespace = |pid| procfs::read_link(&format!("{pid}/ns/pid"));
+    let own = procfs::read_link("self/ns/pid");
+    own.is_some() && look_at(pid, namespace).flatten() == own
 }
 
 /// The tag of a process: its hard limit of real-time CPU time, and what is missing to
@@ -103,11 +112,11 @@ mod tests {
             .expect("a child");
         let pid = child.id().cast_signed();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while has_variable(pid, |_| true).is_none() {
+        while has_variable(pid, |_| true).is_err() {
             assert!(std::time::Instant::now() < end, "it cannot be told");
         }
         // Of no variables there is one without a name.
-        assert_eq!(has_variable(pid, |one| !one.is_empty()), Some(false));
+        assert_eq!(has_variable(pid, |one| !one.is_empty()), Ok(false));
         child.kill().expect("our child");
         child.wait().expect("our child");
     }

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::look::{look_at, look_at_all};
 use super::procfs;
 use crate::clock::nanos;
 use crate::fds::own_fd;
@@ -29,8 +30,18 @@ pub(crate) fn start_time_since(pid: i32, since: u64) -> u64 {
     seen.map_or(tick, |seen| seen.start_time)
 }
 
-/// Reads one process; None when it is gone.
+/// Reads one process; None when it is gone, or is not shown in time.
 pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
+    look_at(pid, read)?
+}
+
+/// Every process that is shown in time.
+pub(crate) fn processes() -> Vec<ProcessInfo> {
+    let all = look_at_all(procfs::pids(), read);
+    all.into_iter().flatten().collect()
+}
+
+fn read(pid: i32) -> Option<ProcessInfo> {
     let text = procfs::read(&format!("{pid}/stat")).ok()?;
     parse(pid, &text)
 }

@@ -58,7 +58,7 @@ const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 
-fn file(path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+pub(super) fn file(path: &str, flags: OFlag) -> io::Result<OwnedFd> {
     let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let opened = with_procfs(|procfs| openat(procfs, path, flags, Mode::empty()));
     Ok(opened.ok_or(io::ErrorKind::NotFound)??)

@@ -1,10 +1,10 @@
 //! Whether a process belongs to a run: by control group; without one by session, process group,
-//! ancestry, or the secret mark of the run.
+//! ancestry, or the tag or the secret mark of the run.
 //! Owns nothing. Reads what the kernel shows when it is asked, as often as its caller allows.
 //! Never trusts a number that another process may have by now.
 
 use crate::kernel::{self, CgroupView};
-use crate::process::ProcessInfo;
+use crate::process::{ProcessInfo, Tag, Unseen};
 use crate::workers::mark::mark_variable;
 
 /// Processes above one that are looked at.
@@ -20,6 +20,8 @@ pub(crate) struct RunTree {
     /// The main process: that one, or the one that was named by MAINPID.
     pub(crate) main: (i32, u64),
     pub(crate) mark: String,
+    /// The number by which its processes are known where it lasts.
+    pub(crate) tag: u64,
     pub(crate) cgroup: Option<CgroupView>,
 }
 
@@ -34,6 +36,8 @@ pub(crate) enum Membership {
     Unclear,
     /// It would take more than `allowed`.
     Unknown,
+    /// It is not shown in time.
+    Hidden,
 }
 
 impl RunTree {
@@ -41,7 +45,7 @@ impl RunTree {
     /// was read is taken away.
     pub(crate) fn membership(&self, pid: i32, allowed: &mut usize) -> Membership {
         let Some(seen) = kernel::process(pid) else {
-            return Membership::Gone;
+            return self.membership_unseen(pid, allowed);
         };
         let found = match &self.cgroup {
             Some(cgroup) if cgroup.contains(pid) => Membership::Member,
@@ -54,6 +58,19 @@ impl RunTree {
             Membership::Stranger | Membership::Unclear if seen.zombie => Membership::Gone,
             found => found,
         }
+    }
+
+    /// Of a process whose numbers are not shown.
+    fn membership_unseen(&self, pid: i32, allowed: &mut usize) -> Membership {
+        if !kernel::is_hidden(pid) {
+            return Membership::Gone;
+        }
+        let is_inside = self.cgroup.as_ref().is_some_and(|one| one.contains(pid));
+        if is_inside || kernel::tag(pid) == Tag::Of(self.tag) {
+            return Membership::Member;
+        }
+        *allowed = 0;
+        Membership::Hidden
     }
 
     /// Whether it is, or is in the session or the process group of, a process that leads the run.
@@ -93,16 +110,24 @@ impl RunTree {
         Membership::Stranger
     }
 
-    /// For what lost its parents: the secret in the environment that all of a run inherits.
+    /// For what lost its parents: the tag, or the secret in the environment, that all of a run
+    /// inherits.
     fn is_marked(&self, sender: &ProcessInfo, allowed: &mut usize) -> Membership {
+        if kernel::tag(sender.pid) == Tag::Of(self.tag) {
+            return Membership::Member;
+        }
         if !spend(allowed, ENVIRONMENT_COST) {
             return Membership::Unknown;
         }
         let mark = mark_variable(&self.mark);
         match kernel::has_variable(sender.pid, |one| one == mark) {
-            Some(true) => Membership::Member,
-            Some(false) => Membership::Stranger,
-            None => Membership::Unclear,
+            Ok(true) => Membership::Member,
+            Ok(false) => Membership::Stranger,
+            Err(Unseen::Executing) => Membership::Unclear,
+            Err(Unseen::Hidden) => {
+                *allowed = 0;
+                Membership::Hidden
+            }
         }
     }
 }

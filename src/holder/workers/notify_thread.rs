@@ -34,6 +34,8 @@ const DRAIN_MAX: usize = 1024;
 const DRAIN_TURN: Duration = Duration::from_millis(50);
 /// Processes that are read on behalf of one user in a second, beyond the senders themselves.
 const LOOKUPS_PER_SECOND: usize = 400;
+/// How long a user has no lookups after one that did not return in time.
+const HIDDEN_PAUSE: Duration = Duration::from_secs(1);
 /// Users whose lookups are counted.
 const USERS_MAX: usize = 256;
 /// The key of the control socket among those of the instances.
@@ -359,8 +361,13 @@ impl NotifyThread {
         {
             found = Membership::Gone;
         }
+        let after = match found {
+            Membership::Hidden => HIDDEN_PAUSE, // it took long
+            _ => Duration::ZERO,
+        };
         if found != Membership::Member {
-            self.lookups.insert(datagram.uid, (left, Instant::now()));
+            let earns_from = Instant::now() + after;
+            self.lookups.insert(datagram.uid, (left, earns_from));
         }
         let Some(one) = self.sources.get(&id) else {
             return Verdict::Drop;
@@ -521,7 +528,9 @@ fn named_main(tree: &RunTree, text: &str) -> Result<Option<NewMain>, Option<&'st
         Membership::Member => {}
         Membership::Unclear => return Err(None),
         Membership::Gone => return Err(GONE),
-        Membership::Stranger | Membership::Unknown => return Err(Some(NOT_A_MEMBER)),
+        Membership::Stranger | Membership::Unknown | Membership::Hidden => {
+            return Err(Some(NOT_A_MEMBER));
+        }
     }
     // Still the one that the handle names: what was read of that number was read of it.
     if !handle.signal(0) {

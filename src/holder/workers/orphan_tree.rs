@@ -9,6 +9,20 @@ use crate::kernel::{self, Cgroup};
 use crate::workers::mark::TREE_MARK_VAR;
 use crate::workers::sweep::{ProcessTree, SweepJob, sweep};
 
+/// Returns the mark that a process inherited from a run; none if it shows none, or not in time.
+#[must_use]
+pub fn tree_mark(pid: u32) -> Option<String> {
+    let mark = Cell::new(None);
+    // Of one that hides its environment nothing is found.
+    let _ = kernel::has_variable(pid.cast_signed(), |variable| {
+        let value = variable.strip_prefix(TREE_MARK_VAR.as_bytes());
+        let value = value.and_then(|value| value.strip_prefix(b"="));
+        let found = value.map(|value| mark.set(Some(String::from_utf8_lossy(value).into_owned())));
+        found.is_some()
+    });
+    mark.into_inner()
+}
+
 /// The tree of a run.
 #[derive(Debug, Clone)]
 pub struct OrphanTree(ProcessTree);
@@ -20,13 +34,7 @@ impl OrphanTree {
         let pid = i32::try_from(pid).ok()?;
         let group = Cgroup::of_instance(instance, pid).map(Arc::new);
         // Without a mark it is known by its session alone.
-        let mark = Cell::new("of no run".to_owned());
-        kernel::has_variable(pid, |variable| {
-            let value = variable.strip_prefix(TREE_MARK_VAR.as_bytes());
-            let value = value.and_then(|value| value.strip_prefix(b"="));
-            let found = value.map(|value| mark.set(String::from_utf8_lossy(value).into_owned()));
-            found.is_some()
-        });
+        let mark = tree_mark(pid.unsigned_abs()).unwrap_or_else(|| "of no run".to_owned());
         let seen = kernel::process(pid)?;
         if seen.start_time != start_time || seen.zombie {
             return None; // what was read was read of another process
@@ -35,7 +43,7 @@ impl OrphanTree {
             id: 0,
             pid,
             start_time,
-            mark: mark.into_inner(),
+            mark,
             group,
         }))
     }

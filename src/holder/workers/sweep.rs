@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::ancestry::ancestry;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{self, Cgroup};
-use crate::process::{ProcessInfo, Tag};
+use crate::process::{ProcessInfo, Tag, Unseen};
 use crate::random::Tags;
 use crate::threads::thread;
 use crate::workers::mark::{TREE_MARK_VAR, mark_variable};
@@ -97,7 +97,12 @@ impl Living {
             };
             marked.set(true);
             std::str::from_utf8(mark).is_ok_and(|mark| runs.marks.contains(mark))
-        })?;
+        });
+        let living = match living {
+            Ok(living) => living,
+            Err(Unseen::Executing) => return None,
+            Err(Unseen::Hidden) => return Some(true), // nothing says that it is of no run
+        };
         // Orphans that never were of a run reach the first process of a namespace alone.
         let is_foreign = !marked.get() && tag == Tag::Untouched && std::process::id() == 1;
         Some(living || is_foreign)
@@ -203,7 +208,11 @@ impl<'a> Walk<'a> {
         let found = match self.living {
             Some(living) => !living.has(one)?,
             None if self.marks.is_empty() => false,
-            None => kernel::has_variable(one.pid, |variable| self.marks.contains(variable))?,
+            None => match kernel::has_variable(one.pid, |one| self.marks.contains(one)) {
+                Ok(found) => found,
+                Err(Unseen::Executing) => return None,
+                Err(Unseen::Hidden) => false,
+            },
         };
         told.insert(key, found);
         Some(found)
@@ -288,7 +297,7 @@ pub(crate) fn sweep_marked(prefix: &str) {
     let start = mark_variable(prefix);
     let is_stale = |one: &ProcessInfo| {
         let is = |variable: &[u8]| variable.starts_with(&start);
-        kernel::has_variable(one.pid, is) == Some(true) && kernel::is_in_own_namespace(one.pid)
+        kernel::has_variable(one.pid, is) == Ok(true) && kernel::is_in_own_namespace(one.pid)
     };
     for _ in 0..ROUNDS {
         let all = kernel::processes();

@@ -189,7 +189,7 @@ fn owners(looks: &[TreeLook], all: &[ProcessInfo]) -> HashMap<i32, usize> {
 
 fn marked(pid: i32, marks: &HashMap<Vec<u8>, usize>) -> Option<usize> {
     let found = Cell::new(None);
-    kernel::has_variable(pid, |variable| {
+    let _ = kernel::has_variable(pid, |variable| {
         let at = marks.get(variable).copied();
         found.set(found.get().or(at));
         at.is_some()

@@ -19,10 +19,11 @@ const LINES_MAX: [(&str, usize); 5] = [
 
 /// What is not in the folder of its part: Linux's own files of workers and spawns, and directories
 /// by descriptor, which the runtime uses too.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("ancestry.rs", "workers"),
     ("dir.rs", "workers"),
     ("linux/dir_watch.rs", "workers"),
+    ("linux/look.rs", "workers"),
     ("linux/process_scan.rs", "workers"),
     ("linux/cgroup_tree.rs", "spawn"),
     ("linux/child.rs", "spawn"),

@@ -7,6 +7,8 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod fuse;
+#[cfg(target_os = "linux")]
+pub(crate) mod hidden;
 pub(crate) mod leased;
 
 use std::collections::VecDeque;

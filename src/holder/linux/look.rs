@@ -1,0 +1,140 @@
+//! Looks at processes by threads that may be lost: while an exec of a process waits for a file
+//! system, nobody is shown its numbers or its memory.
+//! Owns the threads that look, and which of them have not returned.
+//! Never runs a look on the thread that wants it.
+
+use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::own_table::leave_shared_table;
+use super::procfs;
+use crate::threads::{lock, thread};
+
+/// How long a look may take before its thread is left alone.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
+/// The same in a list of all processes, from which none may be missing by chance.
+const LIST_TIMEOUT: Duration = Duration::from_millis(300);
+/// Looks at processes of one user that have not returned, and of all users: with as many, no other
+/// process of theirs is looked at.
+const USER_LOST_MAX: usize = 8;
+const LOST_MAX: usize = 256;
+/// Threads that wait for the next look.
+const IDLE_MAX: usize = 2;
+/// Results of a list that may wait.
+const LIST_BUFFER: usize = 64;
+
+/// A thread that looks.
+#[derive(Debug)]
+struct Looker {
+    looks: SyncSender<Box<dyn FnOnce() + Send>>,
+    /// Gone with the thread.
+    thread: Weak<()>,
+}
+
+/// A look that has not returned in time.
+#[derive(Debug)]
+struct Lost {
+    pid: i32,
+    user: Option<u32>,
+    thread: Weak<()>,
+}
+
+static IDLE: Mutex<Vec<Looker>> = Mutex::new(Vec::new());
+static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
+
+/// Looks at a process; None if that does not return in time.
+pub(super) fn look_at<T: Send + 'static>(pid: i32, look: fn(i32) -> T) -> Option<T> {
+    look_at_each(vec![pid], LOOK_TIMEOUT, look).pop()
+}
+
+/// Looks at processes; those of which that does not return in time are missing.
+pub(super) fn look_at_all<T: Send + 'static>(pids: Vec<i32>, look: fn(i32) -> T) -> Vec<T> {
+    look_at_each(pids, LIST_TIMEOUT, look)
+}
+
+fn look_at_each<T: Send + 'static>(
+    mut pids: Vec<i32>,
+    timeout: Duration,
+    look: fn(i32) -> T,
+) -> Vec<T> {
+    leave_out_lost(&mut pids);
+    let mut found = Vec::with_capacity(pids.len());
+    while !pids.is_empty() {
+        let idle = lock(&IDLE).pop();
+        let Some(looker) = idle.or_else(|| start().ok()) else {
+            break;
+        };
+        let (results, seen) = sync_channel(LIST_BUFFER);
+        let list = pids.clone();
+        let looks = Box::new(move || {
+            // Stops when a result comes too late.
+            let _ = list.into_iter().try_for_each(|pid| results.send(look(pid)));
+        });
+        let _ = looker.looks.send(looks); // of one that has ended no result comes
+        let before = found.len();
+        found.extend(pids.iter().map_while(|_| seen.recv_timeout(timeout).ok()));
+        let done = found.len() - before;
+        let Some(pid) = pids.get(done).copied() else {
+            give_back(looker);
+            break;
+        };
+        let (user, thread) = (user(pid), looker.thread);
+        lock(&LOST).push(Lost { pid, user, thread });
+        pids.drain(..=done);
+        leave_out_lost(&mut pids);
+    }
+    found
+}
+
+/// Whether nothing is known of a process because looks at it do not return in time.
+pub(crate) fn is_hidden(pid: i32) -> bool {
+    let mut pids = vec![pid];
+    leave_out_lost(&mut pids);
+    pids.is_empty()
+}
+
+/// Leaves out processes at which a look has not returned, and those of users with too many.
+fn leave_out_lost(pids: &mut Vec<i32>) {
+    let mut lost = lock(&LOST);
+    lost.retain(|one| one.thread.strong_count() > 0);
+    if lost.is_empty() {
+        return;
+    }
+    pids.retain(|pid| {
+        let user = user(*pid);
+        let of_user = lost.iter().filter(|one| one.user == user).count();
+        let is_lost = lost.iter().any(|one| one.pid == *pid);
+        !is_lost && of_user < USER_LOST_MAX && lost.len() < LOST_MAX
+    });
+}
+
+/// The real user of a process, which is always shown.
+fn user(pid: i32) -> Option<u32> {
+    let text = procfs::read_text(&format!("{pid}/status"))?;
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
+}
+
+fn start() -> io::Result<Looker> {
+    let (looks, todo) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
+    let lives = Arc::new(());
+    let life = Arc::downgrade(&lives);
+    thread("look", move || {
+        let _lives = lives;
+        leave_shared_table(); // which may be that of the thread that started this one
+        todo.into_iter().for_each(|look| look());
+    })?;
+    Ok(Looker {
+        looks,
+        thread: life,
+    })
+}
+
+fn give_back(looker: Looker) {
+    let mut idle = lock(&IDLE);
+    if idle.len() < IDLE_MAX {
+        idle.push(looker);
+    }
+}
