@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, PipeReader, Read, pipe};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
@@ -46,6 +47,8 @@ pub(crate) struct RuntimeProcess {
     pub(crate) pid: Option<i32>,
     /// Brings the result of the start that is in flight.
     pub(crate) starting: Option<Receiver<RuntimeStart>>,
+    /// By it the process in that start tells its number, before its program.
+    starting_pid: Option<PipeReader>,
 }
 
 impl RuntimeProcess {
@@ -58,6 +61,7 @@ impl RuntimeProcess {
             terminal: io::stdin().is_terminal() || io::stderr().is_terminal(),
             pid: None,
             starting: None,
+            starting_pid: None,
         })
     }
 
@@ -67,10 +71,12 @@ impl RuntimeProcess {
         let (ours, theirs) = UnixStream::pair()?;
         let (command, program) = (self.command.clone(), Arc::clone(&self.program));
         let (result, starting) = sync_channel(1);
+        let (pid, tells_pid) = pipe()?;
+        fcntl(&pid, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let queue = Arc::clone(queue);
         thread("runtime-start", move || {
             let started = TableThread::start("runtime-fork", true).and_then(|table| {
-                let mut fds = vec![theirs.as_fd()];
+                let mut fds = vec![theirs.as_fd(), tells_pid.as_fd()];
                 fds.extend(program.fd());
                 let program = Arc::clone(&program);
                 table.run(&fds, move |fds| start(&command, &program, fds))?
@@ -78,15 +84,27 @@ impl RuntimeProcess {
             let _ = result.send(started.map(|pid| (ours.into(), pid))); // or the holder exits
             queue.send(EngineEvent::RuntimeStarted);
         })?;
-        self.starting = Some(starting);
+        (self.starting, self.starting_pid) = (Some(starting), Some(pid));
         Ok(())
+    }
+
+    /// Does not wait for the start in flight any longer; returns its process, if there is one. A
+    /// program that it executes later finds no holder at its channel.
+    pub(crate) fn abandon_start(&mut self) -> Option<i32> {
+        self.starting.take()?;
+        let mut number = [0; 4];
+        self.starting_pid.take()?.read_exact(&mut number).ok()?;
+        Some(i32::from_ne_bytes(number))
     }
 }
 
 /// Starts the runtime with the first of these as its channel. Its process group is its own: what a
 /// terminal sends goes to the holder, which reports it in order.
 fn start(command: &RuntimeCommand, program: &Program, fds: &[OwnedFd]) -> io::Result<i32> {
-    let (channel, program_fd) = fds.split_first().ok_or(io::ErrorKind::NotFound)?;
+    let [channel, tells_pid, program_fd @ ..] = fds else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let tells_pid = tells_pid.as_raw_fd();
     let mut child = Command::new(program.path(program_fd.first()));
     child
         .arg0(&command.program)
@@ -96,9 +114,14 @@ fn start(command: &RuntimeCommand, program: &Program, fds: &[OwnedFd]) -> io::Re
     child.envs(command.env.iter().map(|(name, value)| (name, value)));
     let channel = channel.as_raw_fd();
     #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]
-    // SAFETY: only dup2 and fcntl, which are async-signal-safe.
+    // SAFETY: only system calls, which are async-signal-safe.
     unsafe {
-        child.pre_exec(move || install_channel(channel));
+        child.pre_exec(move || {
+            // The holder may have given up.
+            let number = libc::getpid().to_ne_bytes();
+            libc::write(tells_pid, number.as_ptr().cast(), number.len());
+            install_channel(channel)
+        });
     }
     let started = child.spawn()?;
     Ok(i32::try_from(started.id()).unwrap_or(i32::MAX))

@@ -3,6 +3,7 @@
 //! Never decides when the runtime is started or killed: the supervisor does.
 
 use std::io;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use mainstay_process::Exit;
@@ -11,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::clock::monotonic;
 use crate::engine::{Engine, EngineOptions};
 use crate::kernel;
-use crate::machines::runtime_supervisor::RUNTIME_EXIT_TIMEOUT;
+use crate::machines::runtime_supervisor::{EXEC_TIMEOUT, RUNTIME_EXIT_TIMEOUT};
 use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState, millis};
 use crate::messages::HolderMessage;
 use crate::runtime_process::{RuntimeCommand, RuntimeProcess, raise_limit};
@@ -64,7 +65,8 @@ impl Engine {
             match effect {
                 SupervisorEffect::StartRuntime => self.start_runtime(),
                 SupervisorEffect::KillRuntime => {
-                    if let Some(pid) = self.runtime_pid() {
+                    let starting = self.runtime.as_mut().and_then(|one| one.abandon_start());
+                    if let Some(pid) = self.runtime_pid().or(starting) {
                         process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
                     }
                 }
@@ -137,7 +139,13 @@ impl Engine {
         let Some(runtime) = &mut self.runtime else {
             return;
         };
-        match runtime.starting.take().map(|one| one.recv()) {
+        let starting = runtime.starting.as_ref();
+        let result = starting.map(|one| one.recv_timeout(EXEC_TIMEOUT));
+        if let Some(Err(RecvTimeoutError::Timeout)) = result {
+            return self.supervise(); // the first one, which hangs
+        }
+        runtime.starting = None;
+        match result {
             Some(Ok(Ok((socket, pid)))) => {
                 runtime.pid = Some(pid);
                 self.supervisor.runtime_started(monotonic());

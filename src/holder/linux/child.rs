@@ -35,6 +35,9 @@ pub(crate) fn set_affinity(set: &CpuSet) -> Result<(), i32> {
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, bytes, set.as_ptr()) }).map(drop)
 }
 
+/// A private /tmp lies in memory: it holds no more than a tenth of it, and 100 000 files.
+const PRIVATE_TMP: &CStr = c"mode=1777,size=10%,nr_inodes=100000";
+
 /// Gives this process a file system of its own where it is asked for, and takes capabilities away.
 #[expect(unsafe_code, reason = "unshare, mount, mount_setattr, prctl")]
 pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
@@ -52,7 +55,7 @@ pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
     if spec.private_tmp {
         for place in [c"/tmp", c"/var/tmp"] {
             let flags = libc::MS_NOSUID | libc::MS_NODEV;
-            let (kind, data) = (c"tmpfs".as_ptr(), c"mode=1777".as_ptr());
+            let (kind, data) = (c"tmpfs".as_ptr(), PRIVATE_TMP.as_ptr());
             match mount(c"tmpfs", place, kind, flags, data) {
                 Err(libc::ENOENT) if place == c"/var/tmp" => {} // there is nothing to hide
                 done => done?,
@@ -60,17 +63,41 @@ pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
         }
     }
     for path in &spec.read_only {
-        mount(path, path, none, libc::MS_BIND | libc::MS_REC, none)?;
-        let mut attributes = [0_u64; 4];
-        attributes[0] = libc::MOUNT_ATTR_RDONLY;
-        let (at, size) = (attributes.as_ptr(), std::mem::size_of_val(&attributes));
-        let (call, flags) = (libc::SYS_mount_setattr, libc::AT_RECURSIVE);
-        // SAFETY: a NUL-terminated path, and attributes of the stated size.
-        check(unsafe { libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, at, size) })?;
+        write_protect(path)?;
     }
     match spec.capabilities {
         Some(kept) => bound_capabilities(kept, spec.no_new_privileges),
         None => Ok(()),
+    }
+}
+
+const MOVE_MOUNT_F_EMPTY_PATH: c_int = 4;
+const MOVE_MOUNT_T_EMPTY_PATH: c_int = 0x40;
+
+/// Mounts what lies at a path over itself so that it can only be read. The path is looked up once:
+/// a link that is changed meanwhile changes nothing.
+#[expect(
+    unsafe_code,
+    reason = "open, open_tree, mount_setattr, move_mount, close"
+)]
+fn write_protect(path: &CStr) -> Result<(), i32> {
+    let mut attributes = [0_u64; 4];
+    attributes[0] = libc::MOUNT_ATTR_RDONLY;
+    let (attributes_at, size) = (attributes.as_ptr(), std::mem::size_of_val(&attributes));
+    let (none, all) = (c"".as_ptr(), libc::AT_EMPTY_PATH | libc::AT_RECURSIVE);
+    let clone = libc::O_CLOEXEC | all | 1; // OPEN_TREE_CLONE
+    let to = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: NUL-terminated strings, attributes of the stated size, and descriptors of this
+    // process.
+    unsafe {
+        let place = check(libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC))? as c_int;
+        let tree = check(libc::syscall(libc::SYS_open_tree, place, none, clone))? as c_int;
+        let call = libc::SYS_mount_setattr;
+        check(libc::syscall(call, tree, none, all, attributes_at, size))?;
+        let moved = libc::syscall(libc::SYS_move_mount, tree, none, place, none, to);
+        libc::close(tree);
+        libc::close(place);
+        check(moved).map(drop)
     }
 }
 

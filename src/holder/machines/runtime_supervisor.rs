@@ -12,6 +12,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// Time a runtime has to exit after its channel closed, and its channel to close after its exit.
 pub const RUNTIME_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time a runtime has from its start to its exec.
+pub const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same until it is ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Timeout of an ordered stop until the setup names one.
 const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -20,7 +24,7 @@ const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 pub enum SupervisorEffect {
     /// Start the runtime on a new channel; followed by `runtime_started` or `start_failed`.
     StartRuntime,
-    /// Kill the process of the runtime.
+    /// Kill the process of the runtime, or abandon its start if that has no result yet.
     KillRuntime,
     /// Close the channel without reading the rest of it.
     CloseChannel,
@@ -80,8 +84,11 @@ enum Process {
         start_at: Duration,
     },
     /// `StartRuntime` was returned and has no result yet.
-    Starting,
+    Starting {
+        abandon_at: Duration,
+    },
     Running {
+        /// Until it is ready, when that would be too late; later, when it had to exit.
         kill_at: Option<Duration>,
     },
     /// Its channel may still hold requests.
@@ -123,7 +130,8 @@ pub struct RuntimeSupervisor {
     /// Since when no runtime is ready.
     down_since: Duration,
     refused: Option<u8>,
-    unresponsive: bool,
+    /// Why it is killed.
+    fault: Option<&'static str>,
     last_exit_text: Option<String>,
     status_written: Option<(SystemState, u32, bool)>,
     exit_code: Option<u8>,
@@ -157,7 +165,7 @@ impl RuntimeSupervisor {
             was_ready: false,
             down_since: now,
             refused: None,
-            unresponsive: false,
+            fault: None,
             last_exit_text: None,
             status_written: None,
             exit_code: None,
@@ -206,7 +214,8 @@ impl RuntimeSupervisor {
     /// The runtime process runs and has `channel` as its endpoint.
     pub fn runtime_started(&mut self, now: Duration) {
         self.restarts += u32::from(self.was_ready);
-        self.process = Process::Running { kill_at: None };
+        let kill_at = Some(now + READY_TIMEOUT);
+        self.process = Process::Running { kill_at };
         self.channel_opened(now);
     }
 
@@ -263,7 +272,7 @@ impl RuntimeSupervisor {
                 *kill_at = Some(kill_at.map_or(deadline, |at| at.min(deadline)));
             }
             Process::Exited { .. } => self.finish_exit(now),
-            Process::Down { .. } | Process::Starting => {}
+            Process::Down { .. } | Process::Starting { .. } => {}
         }
     }
 
@@ -281,11 +290,8 @@ impl RuntimeSupervisor {
         let Process::Exited { exit, .. } = std::mem::replace(&mut self.process, down) else {
             return;
         };
-        let text = match std::mem::take(&mut self.unresponsive) {
-            true => "it did not answer, and was killed".to_owned(),
-            false => exit.text,
-        };
-        self.last_exit_text = Some(text);
+        let fault = self.fault.take().map(str::to_owned);
+        self.last_exit_text = Some(fault.unwrap_or(exit.text));
         if let Some(code) = self.refused {
             return self.exit(code);
         }
@@ -331,6 +337,13 @@ impl RuntimeSupervisor {
 
     /// The runtime is ready.
     pub fn runtime_ready(&mut self, now: Duration) {
+        if let Process::Running { kill_at } = &mut self.process
+            && self.ready_at.is_none()
+            && self.channel.is_some()
+            && self.refused.is_none()
+        {
+            *kill_at = None;
+        }
         self.was_ready = true;
         self.ready_at = Some(now);
     }
@@ -358,9 +371,10 @@ impl RuntimeSupervisor {
     pub fn next_deadline(&self) -> Option<Duration> {
         let process = match &self.process {
             Process::Down { start_at } => Some(*start_at),
+            Process::Starting { abandon_at } => Some(*abandon_at),
             Process::Running { kill_at } => *kill_at,
             Process::Exited { close_at, .. } => Some(*close_at),
-            Process::Embedded | Process::Starting => None,
+            Process::Embedded => None,
         };
         let deadlines = [process, self.heartbeat_deadline(), self.stop_deadline];
         deadlines.into_iter().flatten().min()
@@ -413,7 +427,7 @@ impl RuntimeSupervisor {
         }
         self.channel = None;
         if let Process::Running { kill_at } = &mut self.process {
-            self.unresponsive = true;
+            self.fault = Some("it did not answer, and was killed");
             *kill_at = Some(now);
         }
         Some(SupervisorEffect::CloseChannel)
@@ -422,11 +436,20 @@ impl RuntimeSupervisor {
     fn process_effect(&mut self, now: Duration) -> Option<SupervisorEffect> {
         match &mut self.process {
             Process::Down { start_at } if *start_at <= now => {
-                self.process = Process::Starting;
+                let abandon_at = now + EXEC_TIMEOUT;
+                self.process = Process::Starting { abandon_at };
                 Some(SupervisorEffect::StartRuntime)
+            }
+            Process::Starting { abandon_at } if *abandon_at <= now => {
+                let text = "cannot start the runtime: it did not execute its program within 30s";
+                self.start_failed(now, text.to_owned());
+                Some(SupervisorEffect::KillRuntime)
             }
             Process::Running { kill_at } if kill_at.is_some_and(|at| at <= now) => {
                 *kill_at = None;
+                if self.ready_at.is_none() && self.channel.is_some() && self.refused.is_none() {
+                    self.fault = Some("it was not ready within 120s, and was killed");
+                }
                 Some(SupervisorEffect::KillRuntime)
             }
             Process::Exited { close_at, .. } if *close_at <= now => {

@@ -193,3 +193,45 @@ fn the_status_is_written_when_it_changes() {
     let stopping = [WriteStatus(SystemState::Stopping)];
     assert_eq!(status(&mut supervisor, at(1)), stopping);
 }
+
+#[test]
+fn a_start_that_hangs_is_abandoned_and_made_again() {
+    let mut supervisor = ready();
+    crash(&mut supervisor, at(10));
+    assert_eq!(due(&mut supervisor, at(10)), [StartRuntime]);
+    assert_eq!(due_until(&mut supervisor, at(30_009)), []);
+    let effects = due_until(&mut supervisor, at(31_000));
+    assert_eq!(effects, [KillRuntime, StartRuntime]);
+    assert!(
+        supervisor
+            .last_exit_text()
+            .is_some_and(|text| text.contains("within 30s"))
+    );
+}
+
+#[test]
+fn a_first_start_that_hangs_is_the_end() {
+    let mut supervisor = RuntimeSupervisor::standalone(T0);
+    assert_eq!(due(&mut supervisor, T0), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, at(30_000)), [KillRuntime]);
+    assert_eq!(supervisor.exit_code(), Some(1));
+}
+
+#[test]
+fn a_runtime_that_answers_and_is_never_ready_is_killed() {
+    let mut supervisor = ready();
+    crash(&mut supervisor, at(10));
+    assert_eq!(due(&mut supervisor, at(10)), [StartRuntime]);
+    supervisor.runtime_started(at(10));
+    supervisor.takeover_sent(at(10));
+    let answers = (1..120).map(|second| at(10 + second * 1000));
+    for now in answers {
+        supervisor.request_received(now);
+        assert_eq!(due(&mut supervisor, now), []);
+    }
+    supervisor.request_received(at(120_000));
+    assert_eq!(due(&mut supervisor, at(120_010)), [KillRuntime]);
+    crash(&mut supervisor, at(120_020));
+    let text = supervisor.last_exit_text();
+    assert_eq!(text, Some("it was not ready within 120s, and was killed"));
+}
