@@ -106,7 +106,7 @@ impl Trust {
     /// Checks that only trusted users may rename `entry`, or what this user creates, in `above`.
     fn check(
         self,
-        above: &FileStat,
+        (above, has_list): (&FileStat, bool),
         entry: Option<&FileStat>,
         path: &Path,
     ) -> Result<(), DirError> {
@@ -122,6 +122,8 @@ impl Trust {
             "any user".to_owned()
         } else if mode & 0o020 != 0 && !self.group(above.st_gid) {
             format!("group {}", above.st_gid)
+        } else if mode & 0o020 != 0 && has_list {
+            "a user or group of its access control list".to_owned()
         } else {
             return Ok(());
         };
@@ -138,7 +140,7 @@ impl Trust {
         let found = fstat(open);
         let mut found = found.map_err(|errno| DirError::System(path.to_owned(), errno))?;
         found.st_mode &= !0o1000; // sticky: yet anybody may be the first with a name
-        self.check(&found, None, path)
+        self.check((&found, has_list(open)), None, path)
     }
 }
 
@@ -167,7 +169,7 @@ pub fn check_keeps(path: &Path) -> Result<(), DirError> {
     let mut walk = Walk::new(None, trust)?;
     walk.follow(path)?;
     let found = fstat(&walk.fd).map_err(|errno| DirError::System(path.to_owned(), errno))?;
-    trust.check(&found, None, path)
+    trust.check((&found, has_list(&walk.fd)), None, path)
 }
 
 /// Checks that only this user, root and the user `also` may write in an open file.
@@ -180,6 +182,25 @@ pub fn check_file(file: &File, path: &Path, also: Option<u32>) -> Result<(), Dir
         ..Trust::of_process()
     };
     trust.check_closed(file, path)
+}
+
+/// Whether a file has an access control list. Where it has one that lets anybody else write, its
+/// mode says that the group may.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "getxattr")]
+fn has_list(open: &impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    // Also of what was opened for searching alone.
+    let path = format!("/proc/self/fd/{}\0", open.as_fd().as_raw_fd());
+    let (path, none) = (path.as_ptr().cast(), std::ptr::null_mut());
+    // SAFETY: NUL-terminated strings; no value is written, its length is returned.
+    unsafe { libc::getxattr(path, c"system.posix_acl_access".as_ptr(), none, 0) > 0 }
+}
+
+/// The lists of these systems are not read.
+#[cfg(not(target_os = "linux"))]
+fn has_list(_: &impl AsFd) -> bool {
+    false
 }
 
 /// Returns the number that stands for all users without a mapping, inside a user namespace.
@@ -461,7 +482,8 @@ impl Walk {
     }
 
     fn check(&self, above: &FileStat, entry: Option<&FileStat>) -> Result<(), DirError> {
-        self.trust.check(above, entry, &self.path)
+        self.trust
+            .check((above, has_list(&self.fd)), entry, &self.path)
     }
 
     fn follow(&mut self, path: &Path) -> Result<(), DirError> {

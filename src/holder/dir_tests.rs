@@ -68,8 +68,11 @@ fn who_is_trusted_is_decided_by_owner_group_and_sticky_bit() {
         (seen.st_uid, seen.st_gid, seen.st_mode) = (uid, gid, mode);
         seen
     };
-    let good =
-        |above: FileStat, entry: FileStat| trust.check(&above, Some(&entry), home.path()).is_ok();
+    let good = |above: FileStat, entry: FileStat| {
+        trust
+            .check((&above, false), Some(&entry), home.path())
+            .is_ok()
+    };
     let own = of(1000, 1000, 0o700);
     assert!(good(of(0, 0, 0o755), own));
     assert!(good(of(1000, 1000, 0o775), own), "a private group");
@@ -96,7 +99,7 @@ fn who_is_trusted_is_decided_by_owner_group_and_sticky_bit() {
     };
     assert!(
         contained
-            .check(&of(65534, 65534, 0o755), Some(&own), home.path())
+            .check((&of(65534, 65534, 0o755), false), Some(&own), home.path())
             .is_ok()
     );
 }
@@ -270,4 +273,44 @@ fn files_are_replaced_and_directories_emptied_by_descriptor() {
     dir.replace("late", b"x", 0o600).unwrap();
     assert!(home.path().join("away/late").exists());
     dir.remove("never").unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[expect(unsafe_code, reason = "setxattr")]
+fn a_directory_in_which_an_access_control_list_lets_another_user_write_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let open = home.path().join("listed");
+    fs::create_dir(&open).unwrap();
+    let set_list = |user: u16| {
+        let everybody = u32::MAX;
+        // Owner, user 12345, group, mask, others: tag, permissions, number.
+        let entries = [(1, 7, everybody), (2, user, 12345), (4, 5, everybody)];
+        let rest = [(16, user | 5, everybody), (32, 5, everybody)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, number) in entries.into_iter().chain(rest) {
+            list.extend(u16::to_le_bytes(tag));
+            list.extend(u16::to_le_bytes(permissions));
+            list.extend(u32::to_le_bytes(number));
+        }
+        let path = format!("{}\0", open.display());
+        let (name, size) = (c"system.posix_acl_access".as_ptr(), list.len());
+        // SAFETY: NUL-terminated strings, and a value of the stated length.
+        unsafe { libc::setxattr(path.as_ptr().cast(), name, list.as_ptr().cast(), size, 0) == 0 }
+    };
+    if !set_list(7) {
+        eprintln!("no access control lists here: not tested");
+        return;
+    }
+    // The group is trusted where a group may write.
+    assert_eq!(mode(&open), 0o775);
+    std::os::unix::fs::chown(&open, None, Some(nix::unistd::getegid().as_raw())).unwrap();
+    let state = open.join("state");
+    let error = Dir::claim(&state, 0o700).unwrap_err().to_string();
+    assert!(
+        error.contains("may write") || error.contains("list"),
+        "{error}"
+    );
+    assert!(set_list(5), "one that lets nobody write");
+    Dir::claim(&state, 0o700).unwrap();
 }

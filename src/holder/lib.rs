@@ -14,6 +14,7 @@ pub mod dir;
 #[cfg(windows)]
 #[path = "windows/dir.rs"]
 pub mod dir;
+mod runtime_command;
 mod status_file;
 mod workers;
 
@@ -77,6 +78,7 @@ mod tree_stop;
 mod wait;
 
 pub use codec::{Decoder, FrameError, encode};
+pub use runtime_command::RuntimeCommand;
 
 #[cfg(unix)]
 pub use ancestry::{ancestry, start_time};
@@ -93,8 +95,6 @@ pub use kernel::accept_descriptors;
 #[cfg(target_os = "linux")]
 pub use kernel::{group_controllers, group_dir};
 #[cfg(unix)]
-pub use runtime_process::RuntimeCommand;
-#[cfg(unix)]
 pub use standalone::run;
 #[cfg(unix)]
 pub use workers::claimed_dirs::make_dir;
@@ -107,8 +107,8 @@ pub use workers::orphan_tree::{OrphanTree, tree_mark};
 mod windows;
 #[cfg(windows)]
 pub use windows::{
-    EngineOptions, RuntimeCommand, embed, inherited, modules_job_name, monotonic_nanos,
-    on_service_report, request_stop, run,
+    EngineOptions, embed, inherited, modules_job_name, monotonic_nanos, on_service_report,
+    request_stop, run,
 };
 #[cfg(windows)]
 use windows::{engine_queue, threads};

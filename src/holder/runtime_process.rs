@@ -2,14 +2,10 @@
 //! Owns that process, the signals of the holder and the program, which is opened once.
 //! Never decides when the runtime is started or killed: the supervisor does.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, PipeReader, Read, pipe};
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -19,19 +15,9 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{self, Program, Signals, TableThread};
 use crate::messages::CHANNEL_FD;
+use crate::runtime_command::RuntimeCommand;
+use crate::spawn::runtime_start;
 use crate::threads::thread;
-use crate::workers::mark::TREE_MARK_VAR;
-
-/// How to start the runtime.
-#[derive(Debug, Clone)]
-pub struct RuntimeCommand {
-    /// The program; opened once, so that replacing the file changes nothing.
-    pub program: PathBuf,
-    /// Arguments after the program's name.
-    pub args: Vec<OsString>,
-    /// Variables on top of the holder's own.
-    pub env: Vec<(OsString, OsString)>,
-}
 
 /// The result of a start: the holder's end of the channel, and the process.
 pub(crate) type RuntimeStart = io::Result<(OwnedFd, i32)>;
@@ -79,7 +65,9 @@ impl RuntimeProcess {
                 let mut fds = vec![theirs.as_fd(), tells_pid.as_fd()];
                 fds.extend(program.fd());
                 let program = Arc::clone(&program);
-                table.run(&fds, move |fds| start(&command, &program, fds))?
+                table.run(&fds, move |fds| {
+                    runtime_start::start(&command, &program, fds)
+                })?
             });
             let _ = result.send(started.map(|pid| (ours.into(), pid))); // or the holder exits
             queue.send(EngineEvent::RuntimeStarted);
@@ -96,35 +84,6 @@ impl RuntimeProcess {
         self.starting_pid.take()?.read_exact(&mut number).ok()?;
         Some(i32::from_ne_bytes(number))
     }
-}
-
-/// Starts the runtime with the first of these as its channel. Its process group is its own: what a
-/// terminal sends goes to the holder, which reports it in order.
-fn start(command: &RuntimeCommand, program: &Program, fds: &[OwnedFd]) -> io::Result<i32> {
-    let [channel, tells_pid, program_fd @ ..] = fds else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let tells_pid = tells_pid.as_raw_fd();
-    let mut child = Command::new(program.path(program_fd.first()));
-    child
-        .arg0(&command.program)
-        .args(&command.args)
-        .process_group(0);
-    child.env_remove(TREE_MARK_VAR); // of an earlier holder, whose leftovers are swept
-    child.envs(command.env.iter().map(|(name, value)| (name, value)));
-    let channel = channel.as_raw_fd();
-    #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]
-    // SAFETY: only system calls, which are async-signal-safe.
-    unsafe {
-        child.pre_exec(move || {
-            // The holder may have given up.
-            let number = libc::getpid().to_ne_bytes();
-            libc::write(tells_pid, number.as_ptr().cast(), number.len());
-            install_channel(channel)
-        });
-    }
-    let started = child.spawn()?;
-    Ok(i32::try_from(started.id()).unwrap_or(i32::MAX))
 }
 
 /// Nothing that is opened later may get the number of the channel and be overwritten in the runtime
@@ -173,24 +132,4 @@ pub(crate) fn raise_limit() -> io::Result<libc::rlimit> {
         rlim_max,
     )?;
     Ok(libc::rlimit { rlim_cur, rlim_max })
-}
-
-#[expect(unsafe_code, reason = "dup2, fcntl, sigprocmask")]
-fn install_channel(end: RawFd) -> io::Result<()> {
-    // SAFETY: numbers and a local mask; called in the child alone.
-    let failed = unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        if end == CHANNEL_FD {
-            libc::fcntl(end, libc::F_SETFD, 0) < 0
-        } else {
-            libc::dup2(end, CHANNEL_FD) < 0
-        }
-    };
-    if failed {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }

@@ -316,8 +316,8 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
     Bug {
         name: "an unresponsive runtime is not killed",
         file: "runtime_supervisor.rs",
-        find: "self.unresponsive = true; *kill_at = Some(now);",
-        plant: "self.unresponsive = true; *kill_at = Some(now).filter(|_| !PLANTED);",
+        find: "self.fault = Some(UNRESPONSIVE); *kill_at = Some(now);",
+        plant: "self.fault = Some(UNRESPONSIVE); *kill_at = Some(now).filter(|_| !PLANTED);",
     },
     Bug {
         name: "a suspension of the machine counts as silence",

@@ -2,10 +2,9 @@
 //! Owns the descriptor of its directory.
 //! Never makes or removes a group: the tree of them does.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,38 +13,12 @@ use mainstay_process::RunLimits;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
+use super::cgroup_place::{group_of, is_in, place_of_instance};
 use super::disks::disk_limits;
 use super::processes::ProcessHandle;
 
 /// How long a killed group may take to become empty before it is left behind.
 pub(super) const EMPTY_WITHIN: Duration = Duration::from_millis(500);
-
-/// What begins the name of every subtree of a holder.
-pub(super) const PREFIX: &str = "mainstay-";
-
-/// Where a group is to be found in the file system.
-pub(super) fn path_of(view: &str) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let (root, mount) = mounts.lines().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        let mut words = place.split(' ').skip(3);
-        let found = (words.next()?, words.next()?);
-        kind.starts_with("cgroup2 ").then_some(found)
-    })?;
-    let inside = view.strip_prefix(root.trim_end_matches('/'))?;
-    if inside.contains("..") || mount.contains('\\') {
-        return None;
-    }
-    Some(Path::new(mount).join(inside.trim_start_matches('/')))
-}
-
-/// The v2 control group of a process (`/` is the root of our view).
-pub(super) fn group_of(pid: &str) -> Option<String> {
-    let text = super::procfs::read_text(&format!("{pid}/cgroup"))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .map(str::to_owned)
-}
 
 /// Kills those of a group whose main thread has ended: the kernel takes them for dead when it
 /// kills a group.
@@ -59,30 +32,6 @@ pub(super) fn kill_headless(mut members: File, is_member: impl Fn(i32) -> bool) 
             pinned.signal(libc::SIGKILL);
         }
     }
-}
-
-/// Whether a group is this one or below it.
-pub(super) fn is_in(view: &str, above: &str) -> bool {
-    let inside = view.strip_prefix(above);
-    inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Returns the directory of the control group that a holder made for an instance, if its main
-/// process is in it.
-#[must_use]
-pub fn group_dir(instance: &str, pid: u32) -> Option<PathBuf> {
-    place_of_instance(instance, pid.cast_signed()).map(|(_, path)| path)
-}
-
-fn place_of_instance(instance: &str, pid: i32) -> Option<(String, PathBuf)> {
-    let view = group_of(&pid.to_string())?;
-    let (tree, group) = view.rsplit_once('/')?;
-    let own = tree.rsplit_once('/')?.1.starts_with(PREFIX);
-    if !own || group.strip_prefix("m-") != Some(instance) {
-        return None;
-    }
-    let path = path_of(&view)?;
-    Some((view, path))
 }
 
 /// The group of one instance.

@@ -14,7 +14,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
-use super::cgroup::{Cgroup, EMPTY_WITHIN, PREFIX, group_of, is_in, kill_headless, path_of};
+use super::cgroup::{Cgroup, EMPTY_WITHIN, kill_headless};
+use super::cgroup_place::{PREFIX, group_of, is_in, path_of};
 use super::processes::process;
 
 /// A subtree that nobody holds is left alone this long: it may just be made.

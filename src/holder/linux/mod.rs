@@ -13,6 +13,7 @@ use nix::sys::socket::UnixCredentials;
 use crate::fds::{MAX_FDS, own_fd};
 
 mod cgroup;
+mod cgroup_place;
 mod cgroup_tree;
 pub(crate) mod child;
 mod clone;
@@ -27,8 +28,8 @@ mod procfs;
 mod reserved_fds;
 mod socket_flags;
 
-pub use cgroup::group_dir;
 pub(crate) use cgroup::{Cgroup, CgroupView};
+pub use cgroup_place::group_dir;
 pub use cgroup_tree::group_controllers;
 pub(crate) use cgroup_tree::{CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::ProcessLauncher;

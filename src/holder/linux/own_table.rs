@@ -63,7 +63,7 @@ fn null() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Leaves the shared table with the standard descriptors alone, where the kernel can do that at once.
+/// Leaves the shared table with the standard descriptors alone, where the kernel can do it at once.
 #[expect(unsafe_code, reason = "close_range")]
 pub(super) fn leave_shared_table() {
     // SAFETY: numbers only; the table is this thread's own before one is closed.

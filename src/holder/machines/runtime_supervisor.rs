@@ -16,6 +16,8 @@ pub const RUNTIME_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same until it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const UNRESPONSIVE: &str = "it did not answer, and was killed";
+const UNREADY: &str = "it was not ready within 120s, and was killed";
 /// Timeout of an ordered stop until the setup names one.
 const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -427,7 +429,7 @@ impl RuntimeSupervisor {
         }
         self.channel = None;
         if let Process::Running { kill_at } = &mut self.process {
-            self.fault = Some("it did not answer, and was killed");
+            self.fault = Some(UNRESPONSIVE);
             *kill_at = Some(now);
         }
         Some(SupervisorEffect::CloseChannel)
@@ -448,7 +450,7 @@ impl RuntimeSupervisor {
             Process::Running { kill_at } if kill_at.is_some_and(|at| at <= now) => {
                 *kill_at = None;
                 if self.ready_at.is_none() && self.channel.is_some() && self.refused.is_none() {
-                    self.fault = Some("it was not ready within 120s, and was killed");
+                    self.fault = Some(UNREADY);
                 }
                 Some(SupervisorEffect::KillRuntime)
             }

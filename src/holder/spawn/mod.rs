@@ -7,6 +7,7 @@ pub(crate) mod exec_spec;
 pub(crate) mod fork;
 pub(crate) mod launch;
 pub(crate) mod prepare;
+pub(crate) mod runtime_start;
 pub(crate) mod spawn_error;
 pub(crate) mod spawn_job;
 pub(crate) mod spawner;

@@ -3,7 +3,6 @@
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -20,7 +20,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 
 pub use handles::{modules_job_name, monotonic_nanos};
-pub use runtime_process::{RuntimeCommand, inherited, on_service_report, request_stop};
+pub use runtime_process::{inherited, on_service_report, request_stop};
 pub use standalone::run;
 
 use crate::machines::RuntimeSupervisor;

@@ -2,11 +2,10 @@
 //! Owns that process.
 //! Never decides when the runtime is started or killed: the supervisor does.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
-use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 use std::thread::park;
@@ -20,21 +19,11 @@ use super::create_process::{CreateProcessArgs, EnvBlock, create_suspended};
 use super::engine_queue::{EngineEvent, EngineQueue};
 use super::handles::{ChildHandle, done};
 use super::threads::thread;
+use crate::runtime_command::RuntimeCommand;
 
 const STANDARD: [u32; 3] = [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE];
 /// Names the two ends of the wire to the runtime: the numbers of inherited handles.
 const ENV_WIRE: &str = "MAINSTAY_WIRE";
-
-/// How to start the runtime.
-#[derive(Debug, Clone)]
-pub struct RuntimeCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Arguments after the program's name.
-    pub args: Vec<OsString>,
-    /// Variables on top of the holder's own.
-    pub env: Vec<(OsString, OsString)>,
-}
 
 /// What the holder needs to start the runtime, and its process.
 #[derive(Debug)]

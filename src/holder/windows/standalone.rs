@@ -9,10 +9,11 @@ use std::sync::mpsc::sync_channel;
 use super::engine::{Engine, TREE_METHOD};
 use super::engine_queue::{EngineQueue, QUEUE};
 use super::handles::monotonic;
-use super::runtime_process::{RuntimeCommand, RuntimeProcess, take_console};
+use super::runtime_process::{RuntimeProcess, take_console};
 use crate::machines::runtime_supervisor::RUNTIME_EXIT_TIMEOUT;
 use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState, millis};
 use crate::messages::HolderMessage;
+use crate::runtime_command::RuntimeCommand;
 use crate::status_file::HolderStatus;
 
 /// Runs the holder in the foreground until all is stopped; returns the exit code of the process.

@@ -10,18 +10,19 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4792),
-    ("workers", 3857),
-    ("spawn", 2107),
-    ("bsd", 779),
-    ("windows", 1718),
+    ("loop", 4767),
+    ("workers", 4054),
+    ("spawn", 2194),
+    ("bsd", 783),
+    ("windows", 1708),
 ];
 
 /// What is not in the folder of its part: Linux's own files of workers and spawns, and directories
 /// by descriptor, which the runtime uses too.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("ancestry.rs", "workers"),
     ("dir.rs", "workers"),
+    ("linux/cgroup_place.rs", "workers"),
     ("linux/dir_watch.rs", "workers"),
     ("linux/look.rs", "workers"),
     ("linux/process_scan.rs", "workers"),
