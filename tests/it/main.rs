@@ -11,6 +11,8 @@ mod away;
 mod bus;
 mod campaign;
 mod changes;
+#[cfg(unix)]
+mod clients;
 mod config_verbs;
 mod configuration;
 mod daemon;

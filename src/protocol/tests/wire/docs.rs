@@ -14,9 +14,50 @@ use crate::golden;
 const HEAD: &str = "\
 # The protocol
 
-JSON-RPC 2.0, one JSON object a line, over the control socket (users and programs) or the module
-socket (modules, with the token from `MAINSTAY_TOKEN`). The first call is `hello`. Unknown fields are
-ignored, values of a newer mainstay (a state, an event kind) are to be shown as they are.
+JSON-RPC 2.0, one JSON object a line, over a local socket (on Windows a named pipe). The first call
+is `hello`. Unknown fields are ignored, values of a newer mainstay (a state, an event kind) are to be
+shown as they are. There are clients for Rust (`src/client`, `modules/sdk`),
+[Python](../clients/python/README.md) and [Node](../clients/typescript/README.md).
+
+A conversation of a user interface, from its first line to its subscription; `<` is what mainstay
+sends:
+
+```
+> {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\",\"params\":{\"client\":\"window 1\",\"protocol\":1}}
+< {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"server\":\"mainstay 0.1.0\",\"protocol\":1,\"level\":\"admin\"}}
+> {\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"events.subscribe\",\"params\":{\"since\":811}}
+< {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"seq\":812}}
+< {\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":812,\"kind\":\"module.ready\",…}}
+```
+
+## The two sockets
+
+| | control socket | module socket |
+|---|---|---|
+| for | users, user interfaces, scripts | the modules themselves |
+| where | `control.sock` in `mainstay.runtime_dir`; without that key `$XDG_RUNTIME_DIR/mainstay/NAME/`, `/run/mainstay/NAME/` for root, or `mainstay-UID/NAME/` in the temporary folder | `MAINSTAY_SOCKET` |
+| who | the user at the other end, as the kernel says; levels by `[ipc]` | whoever has the token of a run that is current |
+| sends by itself | `event` and `log`, when they are subscribed to | `event` of the bus, and the requests below |
+
+After a lost connection a client connects again and subscribes with `since`: the number of the last
+event that it has. A refusal has a text for people in `error.message` and a word for programs in
+`error.data.code`.
+
+## The environment of a module
+
+| variable | what |
+|---|---|
+| `MAINSTAY_MODULE`, `MAINSTAY_GENERATION` | its name; the number of this run, which grows with each start |
+| `MAINSTAY_SOCKET`, `MAINSTAY_TOKEN` | where it connects, and what it shows in `hello` |
+| `MAINSTAY_SETTINGS` | a JSON file with its table `settings` |
+| `MAINSTAY_FEATURES`, `MAINSTAY_DEGRADED` | the features that are on, and those that degrading has switched off; names with commas between |
+| `NOTIFY_SOCKET` | datagrams of sd_notify: `READY=1`, `STATUS=…`, `WATCHDOG=1`, `RELOADING=1`, `STOPPING=1`, `EXTEND_TIMEOUT_USEC=…`, `MAINPID=…` |
+| `WATCHDOG_USEC` | within which time it has to send `WATCHDOG=1` |
+| `LISTEN_FDS`, `LISTEN_FDNAMES` | its sockets, from descriptor 3 on |
+
+mainstay asks a module that is connected: `health.check`, `config.prepare` and then `config.commit`
+or `config.abort`, `feature.set`, `load.reduce`, and `call` for another module. A module answers what
+it does not know with `unknown_method`. Their parameters are in the schema under `towards_modules`.
 
 ";
 
