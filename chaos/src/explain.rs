@@ -36,7 +36,8 @@ pub fn sentence(violation: &Violation) -> String {
             format!("{m} got a second process while one runs, or a run with an old number")
         }
         Violation::StartedTooEarly(_, need) => format!(
-            "{m} was started although {} is not yet what {m} has to wait for",
+            "{m} was started although {} is not yet what {m} has to wait for: the line of {m} in \
+             the plan below says for what",
             name(*need)
         ),
         Violation::StartedThoughDown(_) => {
@@ -126,7 +127,11 @@ fn rest(violation: &Violation, m: &str) -> String {
         Violation::AttemptsKept(_) => {
             format!("{m} has run well for long, and its attempts are not paid back")
         }
-        Violation::Endless => "the policy returns effects, or takes steps, without end".to_owned(),
+        Violation::Endless => {
+            "the policy returns effects, or takes steps, without end: who and what \
+                               is repeated at the end of the timeline, as a deadline that stays due"
+                .to_owned()
+        }
         Violation::NotDeterministic => {
             "the same seed gave two different histories: something is not an argument".to_owned()
         }
