@@ -93,7 +93,7 @@ pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use kernel::accept_descriptors;
 #[cfg(target_os = "linux")]
-pub use kernel::{group_controllers, group_dir};
+pub use kernel::{group_controllers, group_dir, look_at, look_at_all};
 #[cfg(unix)]
 pub use standalone::run;
 #[cfg(unix)]

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use mainstay_holder::look_at_all;
 use mainstay_local_socket::StreamCommon;
 use mainstay_local_socket::asynchronous::Stream;
 use mainstay_policy::MonoTime;
@@ -89,9 +90,10 @@ pub(crate) fn stat(pid: u32) -> Option<ProcStat> {
 
 /// Whether a process was stopped by a signal and does nothing until it is continued.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind = stat.iter().rposition(|byte| *byte == b')');
-    behind.is_some_and(|at| matches!(stat.get(at + 2), Some(b'T' | b't')))
+    // Unlike `stat` it is always shown, also while an exec waits.
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| matches!(state.trim_start().as_bytes().first(), Some(b'T' | b't')))
 }
 
 /// Whether a process can be kept from gaining rights by executing a file.
@@ -145,11 +147,16 @@ pub(super) fn every_process() -> Vec<ProcStat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter_map(stat)
-        .collect()
+    let names = entries.flatten().map(|entry| entry.file_name());
+    stats(names.filter_map(|name| name.to_str()?.parse::<u32>().ok()))
+}
+
+/// What `/proc/PID/stat` contains of each process that can be read in time: the kernel shows
+/// nothing of one whose exec waits for a file system.
+pub(super) fn stats(pids: impl IntoIterator<Item = u32>) -> Vec<ProcStat> {
+    let pids = pids.into_iter().map(u32::cast_signed).collect();
+    let found = look_at_all(pids, |pid| stat(pid.cast_unsigned()));
+    found.into_iter().flatten().collect()
 }
 
 /// The root a process belongs to, by its session or an ancestor. `parents` has the parent and the

@@ -1,10 +1,12 @@
 //! Linux: whether a process tree holds the listener of a TCP port.
-//! Owns the reading of the tables of sockets and of other processes' descriptors; it blocks.
+//! Owns the reading of the tables of sockets and of the descriptors of other processes; it blocks.
 //! Never guesses: what cannot be seen is not known.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+
+use mainstay_holder::look_at;
 
 use super::machine::{every_process, root_of};
 
@@ -51,8 +53,12 @@ fn holds_in_tree(owner: u32, found: &HashSet<u64>) -> Option<bool> {
     seen
 }
 
-/// The numbers of a process's sockets; None when its descriptors cannot be seen.
+/// The numbers of a process's sockets; None when its descriptors cannot be seen, or not in time.
 fn sockets(pid: u32) -> Option<HashSet<u64>> {
+    look_at(pid.cast_signed(), read_sockets).flatten()
+}
+
+fn read_sockets(pid: i32) -> Option<HashSet<u64>> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let number = |entry: fs::DirEntry| {
         let target = fs::read_link(entry.path()).ok()?;

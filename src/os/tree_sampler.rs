@@ -8,10 +8,11 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use mainstay_holder::look_at_all;
 use mainstay_protocol::view::MemoryKind;
 
 use super::LiveProcess;
-use super::machine::{ProcStat, every_process, page_bytes, root_of, stat, ticks_per_second};
+use super::machine::{ProcStat, every_process, page_bytes, root_of, stats, ticks_per_second};
 use super::usage::TreeUsage;
 
 /// With more new pids than this, reading all processes costs less.
@@ -137,7 +138,7 @@ impl TreeSampler {
         pids.extend(new);
         pids.sort_unstable();
         pids.dedup();
-        pids.into_iter().filter_map(stat).collect()
+        stats(pids)
     }
 }
 
@@ -189,15 +190,22 @@ impl Tree {
             Some(bytes) => (bytes, MemoryKind::Cgroup),
             None => (resident().saturating_mul(page_bytes()), MemoryKind::Rss),
         };
-        let io = self.processes.iter().map(|one| io_bytes(one.pid));
+        let pids = self.all().into_iter().map(u32::cast_signed).collect();
+        let of = |pid: i32| {
+            (
+                open_files(pid.cast_unsigned()),
+                io_bytes(pid.cast_unsigned()),
+            )
+        };
+        let (files, io): (Vec<u64>, Vec<Option<u64>>) = look_at_all(pids, of).into_iter().unzip();
         TreeUsage {
             cpu_ns: self.cpu_ns(),
             memory_bytes,
             memory_kind,
             threads: Some(self.processes.iter().map(|one| one.threads).sum()),
             processes: self.processes.len() as u64,
-            file_handles: Some(self.processes.iter().map(|one| open_files(one.pid)).sum()),
-            io_bytes: io.sum(),
+            file_handles: Some(files.iter().sum()),
+            io_bytes: io.into_iter().sum(),
         }
     }
 }
@@ -206,7 +214,7 @@ impl Tree {
 fn members(group: &Path) -> Vec<ProcStat> {
     let mut pids = Vec::new();
     collect_pids(group, 0, &mut pids);
-    pids.into_iter().filter_map(stat).collect()
+    stats(pids)
 }
 
 fn collect_pids(group: &Path, depth: u32, pids: &mut Vec<u32>) {
@@ -283,6 +291,7 @@ fn io_bytes(pid: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine::stat;
     use super::*;
     use std::io::{Read, Write};
     use std::process::{Command, Stdio};

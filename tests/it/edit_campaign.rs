@@ -104,7 +104,7 @@ impl Files {
         let mut modules = self.modules.keys();
         let (one, two) = (modules.next().expect("a"), modules.next().expect("b"));
         match random.below(7) {
-            0 => text[..text.len() / 2].trim_end_matches('\n').to_owned() + "\"",
+            0 => format!("{}\n[", &text[..text.len() / 2]),
             1 => text.replacen("description = \"", "description = ", 1),
             2 => text.replacen("description", "desription", 1),
             3 => format!("{text}\n[module.{one}]\ncommand = [\"twice\"]\n"),

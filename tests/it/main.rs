@@ -32,6 +32,8 @@ mod foreground;
 mod forensics;
 mod fuzzed;
 mod health;
+#[cfg(target_os = "linux")]
+mod hidden;
 mod history;
 mod hygiene;
 mod import;

@@ -44,13 +44,14 @@ struct Lost {
 static IDLE: Mutex<Vec<Looker>> = Mutex::new(Vec::new());
 static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
 
-/// Looks at a process; None if that does not return in time.
-pub(super) fn look_at<T: Send + 'static>(pid: i32, look: fn(i32) -> T) -> Option<T> {
+/// Looks at a process; None if that does not return in time (100 ms).
+pub fn look_at<T: Send + 'static>(pid: i32, look: fn(i32) -> T) -> Option<T> {
     look_at_each(vec![pid], LOOK_TIMEOUT, look).pop()
 }
 
-/// Looks at processes; those of which that does not return in time are missing.
-pub(super) fn look_at_all<T: Send + 'static>(pids: Vec<i32>, look: fn(i32) -> T) -> Vec<T> {
+/// Looks at processes, one after the other; one of which that does not return in time (300 ms) is
+/// missing, now and until the look has returned.
+pub fn look_at_all<T: Send + 'static>(pids: Vec<i32>, look: fn(i32) -> T) -> Vec<T> {
     look_at_each(pids, LIST_TIMEOUT, look)
 }
 
