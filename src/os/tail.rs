@@ -19,7 +19,12 @@ pub(crate) fn shortened_mark(bytes: u64) -> String {
 
 /// Splits a line from the mark that it was shortened.
 pub(crate) fn split_mark(line: &str) -> (&str, Option<&str>) {
-    let at = line.rfind(MARK).filter(|_| line.ends_with(" bytes]"));
+    // Anything else between the two may be of the module, and control a terminal.
+    let is_mark = |at: &usize| {
+        let number = line[at + MARK.len()..].strip_suffix(" bytes]");
+        number.is_some_and(|text| !text.is_empty() && text.bytes().all(|one| one.is_ascii_digit()))
+    };
+    let at = line.rfind(MARK).filter(is_mark);
     at.map_or((line, None), |at| (&line[..at], Some(&line[at..])))
 }
 

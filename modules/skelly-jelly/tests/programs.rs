@@ -196,7 +196,7 @@ fn wrong_settings_and_a_broken_database_are_told_in_words() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("cannot read the module's settings"), "{text}");
+    assert!(text.contains("cannot use the module's settings"), "{text}");
 
     let broken = folder.path().join("storage.db");
     std::fs::write(
