@@ -54,6 +54,8 @@ pub struct ModelModule {
     halted_before: bool,
     generation: u64,
     started: bool,
+    /// It ends although no order ended it.
+    ending: bool,
     ready: Option<MonoTime>,
     /// Since when the run earns stability; unlike `ready` it outlives the runtime.
     stable_from: Option<MonoTime>,
@@ -294,6 +296,7 @@ impl Checker {
         match report.what {
             RunReportKind::Started { .. } => shadow.started = true,
             RunReportKind::Extended { .. } => {}
+            RunReportKind::Ending { .. } => shadow.ending = true,
             RunReportKind::Ready => {
                 if !shadow.halted {
                     shadow.bounds.was_ready = true;
@@ -318,7 +321,8 @@ impl Checker {
                     if spec.recovery.clean_exit_codes.contains(&code));
                 shadow.completed = clean && !shadow.halted;
                 (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
-                (shadow.started, shadow.ready, shadow.healthy) = (false, None, false);
+                (shadow.started, shadow.ending) = (false, false);
+                (shadow.ready, shadow.healthy) = (None, false);
                 (shadow.stable_from, shadow.outdated) = (None, false);
                 self.return_token(module);
                 return ensure(!late, || Violation::StopHangs(module));
@@ -450,7 +454,7 @@ impl Checker {
 
     fn is_met(&self, plan: &Plan, edge: &Edge) -> bool {
         let (target, spec) = (&self.shadows[edge.to.index()], plan.module(edge.to));
-        let up = target.out && !target.halted && !target.outdated;
+        let up = target.out && !target.halted && !target.ending && !target.outdated;
         let passes = target.healthy || !spec.has_readiness_probes;
         match (spec.kind, edge.until) {
             (Kind::Builtin, _) => true,

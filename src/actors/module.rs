@@ -304,7 +304,9 @@ impl ModuleActorState {
 
     fn report(&mut self, report: RunReport) {
         match report.what {
-            RunReportKind::Started { .. } | RunReportKind::Extended { .. } => {}
+            RunReportKind::Started { .. }
+            | RunReportKind::Extended { .. }
+            | RunReportKind::Ending { .. } => {}
             RunReportKind::Ready => self.record_ready(report.generation),
             RunReportKind::Ended(ending) => {
                 self.cancel_readiness_check();

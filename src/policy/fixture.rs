@@ -23,7 +23,7 @@ use crate::spec::{
     OnDependencyRestart, Probation, Readiness, RecoverySpec, RestartPolicy, StartMode, Strategy,
     SystemSpec,
 };
-use crate::states::{Health, State};
+use crate::states::{Cause, Health, State};
 
 pub(crate) const MS: fn(u64) -> Duration = Duration::from_millis;
 pub(crate) const SEC: fn(u64) -> Duration = Duration::from_secs;
@@ -354,6 +354,7 @@ impl LifecycleScript {
             ["up"] => vec![RunReportKind::Started { pid: 7 }, RunReportKind::Ready],
             ["started"] => vec![RunReportKind::Started { pid: 7 }],
             ["ready"] => vec![RunReportKind::Ready],
+            ["ending"] => vec![RunReportKind::Ending { cause: Cause::Exit }],
             ["done"] => ended(RunEnd::Exited(Exit::Code(0))),
             ["exit", code] => ended(RunEnd::Exited(Exit::Code(
                 code.parse().expect("an exit code"),

@@ -9,8 +9,9 @@ use core::time::Duration;
 use crate::backoff::{delay, exponential, saturation};
 use crate::group::{GroupBudgets, GroupDecision, GroupId, GroupTree, OnExceeded, Scope};
 use crate::mono_time::MonoTime;
-use crate::run::{Exit, RunEnd, StartFailure};
+use crate::run::{Exit, RunEnd, StartFailure, StartStep};
 use crate::spec::{ModuleId, RecoverySpec, RestartPolicy, Strategy};
+use crate::states::Cause;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,26 @@ impl From<RunEnd> for Failure {
             RunEnd::Stopped {
                 exit: Some(exit), ..
             } => Failure::Exited(exit),
+        }
+    }
+}
+
+impl Failure {
+    /// The cause that it gives to the next state.
+    pub(crate) fn cause(self) -> Cause {
+        match self {
+            Failure::NotStarted(failure)
+                if matches!(failure.step, StartStep::Prepare | StartStep::Resources) =>
+            {
+                Cause::Startup
+            }
+            Failure::Procedure => Cause::Startup,
+            Failure::NotStarted(_) => Cause::Exec,
+            Failure::Exited(_) | Failure::ExitUnknown => Cause::Exit,
+            Failure::StartTimeout => Cause::Timeout,
+            Failure::Watchdog => Cause::Watchdog,
+            Failure::Probe => Cause::Probe,
+            Failure::Limit { .. } => Cause::Limit,
         }
     }
 }

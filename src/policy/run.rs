@@ -5,7 +5,9 @@
 use core::time::Duration;
 
 use crate::mono_time::MonoTime;
+use crate::recovery::Failure;
 use crate::spec::{Kind, ModuleSpec, Readiness};
+use crate::states::Cause;
 
 mod interface;
 #[cfg(test)]
@@ -51,6 +53,8 @@ pub struct RunMachine {
     new_main_pid: Option<u32>,
     /// A new deadline of its start or its stop that was not reported yet.
     extended: bool,
+    /// The lifecycle knows that it ends: it ordered that, or it was reported.
+    ending_known: bool,
     actual: RunPhase,
 }
 
@@ -165,6 +169,7 @@ impl RunMachine {
             drained_by: MonoTime::NEVER,
             new_main_pid: None,
             extended: false,
+            ending_known: false,
             actual: RunPhase::Idle,
         }
     }
@@ -285,6 +290,10 @@ impl RunMachine {
             && let Some(deadline) = self.extendable_deadline()
         {
             return self.report(RunReportKind::Extended { deadline });
+        }
+        if let Some(cause) = self.ending_cause().filter(|_| !self.ending_known) {
+            self.ending_known = true;
+            return self.report(RunReportKind::Ending { cause });
         }
         match self.actual {
             RunPhase::Idle => None,
@@ -429,6 +438,20 @@ impl RunMachine {
                 StopTrigger::StartTimeout => Some("a start that took too long"),
                 StopTrigger::Watchdog => Some("a watchdog that was not fed"),
             },
+            _ => None,
+        }
+    }
+
+    /// Why it ends, in the terms of the lifecycle; None: it does not, or nothing is left of it.
+    #[must_use]
+    pub fn ending_cause(&self) -> Option<Cause> {
+        match self.actual {
+            RunPhase::Stopping(StoppingRun { why, .. }) => Some(match why {
+                StopTrigger::Ordered => Cause::Exit,
+                StopTrigger::StartTimeout => Cause::Timeout,
+                StopTrigger::Watchdog => Cause::Watchdog,
+            }),
+            RunPhase::CleaningUp { ending, .. } => Some(Failure::from(ending).cause()),
             _ => None,
         }
     }

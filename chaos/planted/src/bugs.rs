@@ -281,6 +281,12 @@ pub(crate) const BUGS: &[Bug] = &[
         plant: "slot.generation += u64::from(!PLANTED || slot.generation == 0);",
     },
     Bug {
+        name: "an ending run still counts",
+        file: "lifecycle/report.rs",
+        find: "if slot.state.is_up() { slot.ends_by_itself = true;",
+        plant: "if slot.state.is_up() && !PLANTED { slot.ends_by_itself = true;",
+    },
+    Bug {
         name: "a report of a former run counts",
         file: "lifecycle/report.rs",
         find: "if report.generation != slot.generation ||",

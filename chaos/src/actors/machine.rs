@@ -126,8 +126,6 @@ pub(super) struct World {
     commands: BTreeMap<String, oneshot::Sender<(bool, String)>>,
     /// What was true when the first command before a run began.
     before_run: BTreeMap<String, BTreeMap<String, NeedTruth>>,
-    /// The `after_stop` command of each module that has one at work.
-    after_run: BTreeMap<String, String>,
     records: BTreeMap<String, String>,
     stop_by: Option<MonoTime>,
     next_pid: u32,
@@ -164,7 +162,6 @@ impl Machine {
             places: BTreeMap::new(),
             commands: BTreeMap::new(),
             before_run: BTreeMap::new(),
-            after_run: BTreeMap::new(),
             records: BTreeMap::new(),
             stop_by: None,
             next_pid: 1000,
@@ -266,7 +263,6 @@ impl World {
         self.has_runtime = false;
         self.commands.clear();
         self.before_run.clear();
-        self.after_run.clear();
         self.stop_by = None;
         self.spawned.clear();
     }
@@ -439,7 +435,6 @@ impl World {
             let now = self.now();
             self.trace
                 .push(now, Line::Process(key.to_owned(), 0, "ends"));
-            self.after_run.retain(|_, other| other != key);
             let text = if ok { "" } else { "exit code 1" };
             let _nobody_waits = result.send((ok, text.to_owned()));
         }
@@ -447,11 +442,10 @@ impl World {
 
     fn truth(&self) -> BTreeMap<String, NeedTruth> {
         let now = self.now();
-        let truth = |name: &String, place: &Place| {
+        let truth = |place: &Place| {
             let told = place.told_exit_at;
             // Its end is not told yet, or is being heard at this moment.
-            let is_heard = told.is_none_or(|told| now.since(told) <= MS(1));
-            let is_fresh = is_heard || self.after_run.contains_key(name);
+            let is_fresh = told.is_none_or(|told| now.since(told) <= MS(1));
             let lasts = place.last_exit.is_some() && is_fresh && place.process.is_none();
             let known = place.known();
             NeedTruth {
@@ -470,7 +464,7 @@ impl World {
         };
         let places = self.places.iter();
         places
-            .map(|(name, place)| (name.clone(), truth(name, place)))
+            .map(|(name, place)| (name.clone(), truth(place)))
             .collect()
     }
 }

@@ -124,6 +124,7 @@ impl Checker {
             shadow.halted_before |= shadow.halted;
             shadow.prepared_by = MonoTime(0);
             (shadow.halted, shadow.stop_by, shadow.healthy) = (false, None, false);
+            shadow.ending = false;
             // A lost run counts as out until its end is told or judged.
             if let Some((generation, ready)) = alive {
                 (shadow.out, shadow.started, shadow.generation) = (true, true, generation);
@@ -136,6 +137,6 @@ impl Checker {
     pub fn lost(&mut self, module: ModuleId) {
         let shadow = self.of(module);
         (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
-        (shadow.started, shadow.ready) = (false, None);
+        (shadow.started, shadow.ending, shadow.ready) = (false, false, None);
     }
 }

@@ -11,8 +11,10 @@ impl ModuleActorState {
         let generation = self.module.generation();
         let started = self.module.pid().map(|pid| RunReportKind::Started { pid });
         let ready = self.module.is_ready().then_some(RunReportKind::Ready);
+        let ending = self.module.ending_cause();
+        let ending = ending.map(|cause| RunReportKind::Ending { cause });
         let ended = self.ended.filter(|_| self.module.is_idle());
-        let reports = [started, ready].into_iter().flatten();
+        let reports = [started, ready, ending].into_iter().flatten();
         let reports = reports.map(|what| RunReport { generation, what });
         for report in reports.chain(ended) {
             self.send_report(report);

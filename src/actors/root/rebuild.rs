@@ -171,7 +171,11 @@ impl RootActorState {
             ActorRole::Module(id) => {
                 let now = ctx.snapshots.module(id);
                 let generation = now.lifecycle.info.generation;
-                if now.lifecycle.info.state == State::Stopping {
+                let ended = ctx.os.last_exit(&ctx.instance(id));
+                let ended = ended.filter(|last| last.generation == generation);
+                // A run that ended by itself is judged by its exit alone.
+                let is_judged = now.lifecycle.info.ends_by_itself && ended.is_some();
+                if now.lifecycle.info.state == State::Stopping && !is_judged {
                     let (grace, limit) = self.stop_time_left(id, generation);
                     let stop = RunEvent::StopRequested {
                         generation,
@@ -180,8 +184,7 @@ impl RootActorState {
                     };
                     actor_refs.module(id).cast(ModuleMsg::Event(stop));
                 }
-                let ended = ctx.os.last_exit(&ctx.instance(id));
-                if let Some(last) = ended.filter(|last| last.generation == generation) {
+                if let Some(last) = ended {
                     actor_refs.module(id).cast(ModuleMsg::Process(ProcessEvent {
                         instance: ctx.instance(id),
                         generation,

@@ -72,17 +72,22 @@ impl Lifecycle {
         };
         // A returning runtime may have to continue with the former plan, which has the module.
         let stopped_by_plan = !slot.in_plan && slot.cause == Cause::Reload;
+        let is_ending = slot.ends_by_itself && !slot.must_stop();
         ModuleRecord {
             desired: slot.desired,
             desired_revision: slot.desired_revision,
             // Why it has to end may be lost with the runtime; that it has to is not.
             state: match slot.state {
+                // Of its end no more than that may be known to the next runtime: it has failed.
+                _ if is_ending && slot.was_ready => State::Running,
+                _ if is_ending => State::Starting,
                 _ if slot.is_stopping() => State::Stopping,
                 State::Stopped if stopped_by_plan && slot.desired == Desired::Up => State::Waiting,
                 state => state,
             },
             generation: slot.generation,
             ready: match slot.state {
+                _ if is_ending => slot.was_ready,
                 State::Stopped => slot.was_ready,
                 state => slot.is_active() && state == State::Running,
             },

@@ -207,3 +207,62 @@ fn who_is_stopped_while_it_waits_for_a_token_does_not_get_it() {
     run(&mut script, &[("stop b", ""), ("a up", "")]);
     assert_eq!(script.state("b"), State::Stopped);
 }
+
+/// Its process is killed by its watchdog, or gone and cleaned up after.
+#[test]
+fn a_run_that_ends_by_itself_no_longer_counts() {
+    let up = [("boot", "run a, run c"), ("a up", ""), ("c up", "started")];
+    const PLAN: &str = "a\nb: a | lazy\nc";
+    let ending = || {
+        let mut script = check(PLAN, &up);
+        run(&mut script, &[("a ending", ""), ("start b", "")]);
+        assert_eq!(script.state("a"), State::Stopping);
+        script
+    };
+    // What needs it waits for its next run, and its end is judged like any other.
+    let mut script = ending();
+    run(&mut script, &[("a exit 1", ""), ("wait 200ms", "run a")]);
+    run(&mut script, &[("a up", "run b")]);
+    // A request in that time is honoured.
+    for request in ["start a", "restart a"] {
+        let mut script = ending();
+        run(&mut script, &[(request, "halt a"), ("a halted", "run a")]);
+        assert_eq!(script.lifecycle.view(script.id("a")).attempts, 0);
+    }
+    // It is told that it has less time, or that all is stopped: in order.
+    let mut script = ending();
+    run(&mut script, &[("stop a", "halt a"), ("a halted", "")]);
+    assert_eq!(script.state("a"), State::Stopped);
+    let mut script = check("a\nb: a", &[("boot", "run a"), ("a up", "run b")]);
+    run(&mut script, &[("b up", "started"), ("a ending", "")]);
+    run(
+        &mut script,
+        &[("stop all", "halt b"), ("b halted", "halt a")],
+    );
+    run(&mut script, &[("a halted", "all stopped, 0 forced")]);
+}
+
+#[test]
+fn a_task_that_is_cleaned_up_after_completes_with_its_end() {
+    let mut script = check(
+        "t | task\nb: t@completed",
+        &[("boot", "run t"), ("t up", ""), ("t ending", "")],
+    );
+    run(&mut script, &[("t done", "run b")]);
+}
+
+/// A new runtime finds no process and judges that; it must not take the end for one on request.
+#[test]
+fn a_run_that_ends_by_itself_is_recorded_as_the_run_that_it_was() {
+    for (way, state) in [("a up", State::Running), ("a started", State::Starting)] {
+        let mut script = LifecycleScript::new(plan("a"));
+        for event in ["boot", way, "a ending"] {
+            script.apply(event);
+        }
+        let record = script.lifecycle.record(script.id("a"));
+        assert_eq!((record.state, record.ready), (state, way == "a up"));
+        script.apply("stop a");
+        let record = script.lifecycle.record(script.id("a"));
+        assert_eq!((record.state, record.ready), (State::Stopping, false));
+    }
+}

@@ -120,7 +120,7 @@ impl Lifecycle {
             return Forecast::Nothing;
         }
         match (slot.state, slot.goal()) {
-            (State::Starting | State::Running, _) if slot.must_stop() => self.stop_forecast(module),
+            _ if slot.awaits_stop() => self.stop_forecast(module),
             (State::Running, _) => Forecast::Runs {
                 restored_at: slot.own_deadline(),
             },

@@ -27,6 +27,8 @@ pub struct ModuleInfo {
     pub by: Option<ModuleId>,
     /// The number of its current or last run; 0 before the first.
     pub generation: u64,
+    /// Whether its run ends although no order ended it.
+    pub ends_by_itself: bool,
     /// Its main process.
     pub pid: Option<u32>,
     /// Whether it is ready.
@@ -140,6 +142,7 @@ impl Lifecycle {
             cause: slot.cause,
             by: slot.by,
             generation: slot.generation,
+            ends_by_itself: slot.ends_by_itself,
             pid: slot.pid,
             ready: slot.state == State::Running,
             health: slot.health,

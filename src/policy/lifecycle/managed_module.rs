@@ -79,6 +79,8 @@ pub(super) struct ManagedModule {
     pub(super) passes: bool,
     /// Its last run ended by itself with a clean code; latched until the next run.
     pub(super) completed: bool,
+    /// Its run ends although no order ended it.
+    pub(super) ends_by_itself: bool,
     /// Its current or last run was ready at some time.
     pub(super) was_ready: bool,
     pub(super) stop_reason: Option<StopReason>,
@@ -143,6 +145,7 @@ impl ManagedModule {
             health: Health::Unknown,
             passes: false,
             completed: false,
+            ends_by_itself: false,
             was_ready: false,
             stop_reason: None,
             stop_deadlines: None,
@@ -216,6 +219,11 @@ impl ManagedModule {
         self.goal() == Desired::Down || self.stop_reason.is_some()
     }
 
+    /// Whether its run, which has to end, has not been ordered to.
+    pub(super) fn awaits_stop(&self) -> bool {
+        (self.state.is_up() || self.ends_by_itself) && self.must_stop()
+    }
+
     /// A request resets attempts, rung, breaker, proposal and degraded mode.
     pub(super) fn forgive(&mut self) {
         self.recovery.reset();
@@ -265,7 +273,9 @@ impl ManagedModule {
             self.stop_reason,
             Some(StopReason::Probe | StopReason::Limit { .. } | StopReason::GroupFailed(_))
         );
-        self.state.is_up() || untold || Some(StopReason::Adopted) == self.stop_reason
+        let undecided = self.ends_by_itself && self.stop_reason.is_none();
+        let adopted = Some(StopReason::Adopted) == self.stop_reason;
+        self.state.is_up() || undecided || untold || adopted
     }
 
     /// Whether its last run could not be ended at all.

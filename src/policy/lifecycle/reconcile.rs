@@ -27,7 +27,7 @@ impl Lifecycle {
         }
         let slot = self.module(module);
         match (slot.state, slot.goal()) {
-            (State::Starting | State::Running, _) if slot.must_stop() => {
+            _ if slot.awaits_stop() => {
                 if !self.stop_is_blocked(module) {
                     self.stop_module(now, module);
                 }
@@ -210,7 +210,7 @@ impl Lifecycle {
         }
         slot.generation += 1;
         slot.needs_token = false;
-        (slot.completed, slot.was_ready) = (false, false);
+        (slot.completed, slot.was_ready, slot.ends_by_itself) = (false, false, false);
         (slot.health, slot.passes) = (Health::Unknown, false);
         slot.ready_deadline = Some(now.after(slot.spec.startup_timeout));
         let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
@@ -235,7 +235,9 @@ impl Lifecycle {
             }
         };
         self.emit_stop(now, module, generation);
-        self.set_state(now, module, State::Stopping, cause, by);
+        if !core::mem::take(&mut self.module_mut(module).ends_by_itself) {
+            self.set_state(now, module, State::Stopping, cause, by);
+        }
     }
 
     /// Until the end of the run: the module's own timeout, and up to the budget of a whole stop if
@@ -351,7 +353,7 @@ impl Lifecycle {
         let spec = self.spec_of(module);
         for edge in &spec.edges {
             let slot = self.module(edge.to);
-            if slot.state.is_up() && slot.must_stop() {
+            if slot.awaits_stop() {
                 let blocking = self.graph.dependents(edge.to);
                 let first = blocking.get(slot.stop_blocked_by as usize);
                 if first.is_some_and(|dependent| dependent.from == module) {

@@ -11,7 +11,6 @@ use crate::backoff::splitmix64;
 use crate::group::Scope;
 use crate::mono_time::MonoTime;
 use crate::recovery::{Case, Decision, Failure, MIN_READY_TIME, Verdict, accept, decide};
-use crate::run::StartStep;
 use crate::spec::{ModuleId, Strategy};
 use crate::states::{Cause, Desired, State};
 
@@ -41,7 +40,7 @@ impl Lifecycle {
         slot.on_trial &= !proved;
         let decision = decide(case, &mut slot.recovery, budgets, now);
         self.emit_decision(module, failure, &decision);
-        self.carry_out(now, module, cause_of(failure), &decision);
+        self.carry_out(now, module, failure.cause(), &decision);
         if let Verdict::Propose { strategy } = decision.verdict {
             self.module_mut(module).proposal = Some(Proposal { strategy, failure });
         }
@@ -366,23 +365,5 @@ impl Lifecycle {
             }
         }
         branch
-    }
-}
-
-/// The cause that a failure gives to the next state.
-fn cause_of(failure: Failure) -> Cause {
-    match failure {
-        Failure::NotStarted(failure)
-            if matches!(failure.step, StartStep::Prepare | StartStep::Resources) =>
-        {
-            Cause::Startup
-        }
-        Failure::Procedure => Cause::Startup,
-        Failure::NotStarted(_) => Cause::Exec,
-        Failure::Exited(_) | Failure::ExitUnknown => Cause::Exit,
-        Failure::StartTimeout => Cause::Timeout,
-        Failure::Watchdog => Cause::Watchdog,
-        Failure::Probe => Cause::Probe,
-        Failure::Limit { .. } => Cause::Limit,
     }
 }

@@ -209,7 +209,7 @@ impl Lifecycle {
         for module in self.ids() {
             let slot = self.module_mut(module);
             slot.stop_blocked_by = 0;
-            if slot.state.is_up() && slot.must_stop() {
+            if slot.awaits_stop() {
                 self.dirty.insert(self.graph.rank(module));
             }
         }

@@ -42,6 +42,12 @@ impl Lifecycle {
                     self.notify_recovered(module);
                 }
             }
+            RunReportKind::Ending { cause } => {
+                if slot.state.is_up() {
+                    slot.ends_by_itself = true;
+                    self.set_state(now, module, State::Stopping, cause, None);
+                }
+            }
             RunReportKind::Ended(ending) => {
                 slot.last = Some(ending);
                 self.apply_run_end(now, module, Some(ending));
@@ -117,9 +123,11 @@ impl Lifecycle {
         (slot.pid, slot.health, slot.exit_unknown) = (None, Health::Unknown, false);
         slot.stop_deadlines = None;
         let fall = slot.stop_reason.take();
-        let halted = slot.state == State::Stopping || fall.is_some();
+        let is_ordered =
+            slot.state == State::Stopping && !core::mem::take(&mut slot.ends_by_itself);
+        let halted = is_ordered || fall.is_some();
         let stuck = slot.is_stuck() && ending.is_some();
-        slot.completed = clean && slot.state != State::Stopping;
+        slot.completed = clean && !is_ordered;
         match (slot.goal(), fall) {
             (Desired::Down, _) if stuck && !stopping => {
                 self.set_state(now, module, State::Failed, Cause::Timeout, None);

@@ -34,10 +34,11 @@ impl Lifecycle {
             self.leave_initial_start(module);
             let slot = self.module_mut(module);
             slot.desired = Desired::Down;
-            let (state, generation) = (slot.state, slot.generation);
+            let is_ordered = slot.state == State::Stopping && !slot.ends_by_itself;
+            let generation = slot.generation;
             self.update_counts(module);
             self.mark_dirty(module);
-            if state == State::Stopping {
+            if is_ordered {
                 self.emit_stop(now, module, generation);
             }
         }

@@ -6,6 +6,7 @@ use core::time::Duration;
 use mainstay_process::{Exit, StartFailure};
 
 use crate::mono_time::MonoTime;
+use crate::states::Cause;
 
 /// How a run ended, as reported to the lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,6 +232,12 @@ pub enum RunReportKind {
     },
     /// It is ready.
     Ready,
+    /// It ends although no order ended it: it is being killed, or cleaned up after. `Ended`
+    /// follows.
+    Ending {
+        /// Why, as far as is known.
+        cause: Cause,
+    },
     /// It has ended; reported exactly once for every start request.
     Ended(RunEnd),
 }

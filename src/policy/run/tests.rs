@@ -16,6 +16,7 @@ use super::{
 use crate::fixture::{MS, SEC, module};
 use crate::mono_time::MonoTime;
 use crate::spec::{Kind, ModuleSpec, Readiness};
+use crate::states::Cause;
 
 mod said;
 mod startup;
@@ -84,6 +85,13 @@ fn terminate(seconds: u64) -> RunEffect {
         generation: G,
         within: SEC(seconds),
     }
+}
+
+/// It ends although no order ended it.
+fn ending(cause: Cause) -> RunEffect {
+    let what = RunReportKind::Ending { cause };
+    let generation = G;
+    RunEffect::Report(RunReport { generation, what })
 }
 
 const EXITED: RunEvent = RunEvent::Exited {
@@ -449,7 +457,7 @@ fn more_time_buys_its_own_interval_if_it_comes_in_time() {
     step(&mut module, &spec(), at(29), more);
     assert_eq!(module.ready_deadline(), Some(at(49)));
     let late = step(&mut module, &spec(), at(49), more);
-    assert_eq!(late, [terminate(10)]);
+    assert_eq!(late, [ending(Cause::Timeout), terminate(10)]);
     step(&mut module, &spec(), at(50), EXITED);
     let end = step(&mut module, &spec(), at(50), CLEANED);
     assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::StartTimeout)]);
@@ -459,9 +467,17 @@ fn more_time_buys_its_own_interval_if_it_comes_in_time() {
 #[test]
 fn a_deadline_is_judged_although_the_drain_is_never_answered() {
     let at = |seconds| MonoTime(0).after(SEC(seconds));
-    for (events, deadline, ending) in [
-        (&[RUN, PREPARED, SPAWNED, READY][..], 5, RunEnd::Watchdog),
-        (&[RUN, PREPARED, SPAWNED][..], 30, RunEnd::StartTimeout),
+    for (events, deadline, (end, cause)) in [
+        (
+            &[RUN, PREPARED, SPAWNED, READY][..],
+            5,
+            (RunEnd::Watchdog, Cause::Watchdog),
+        ),
+        (
+            &[RUN, PREPARED, SPAWNED][..],
+            30,
+            (RunEnd::StartTimeout, Cause::Timeout),
+        ),
     ] {
         let mut module = reach(events);
         assert_eq!(module.deadline(), Some(at(deadline)));
@@ -471,10 +487,10 @@ fn a_deadline_is_judged_although_the_drain_is_never_answered() {
         assert_eq!(module.next_effect(&spec(), at(deadline)), None);
         assert_eq!(module.deadline(), Some(at(deadline + 5)));
         let stop = step(&mut module, &spec(), at(deadline + 5), RunEvent::TimerFired);
-        assert_eq!(stop, [terminate(10)]);
+        assert_eq!(stop, [ending(cause), terminate(10)]);
         step(&mut module, &spec(), at(deadline + 6), EXITED);
-        let end = step(&mut module, &spec(), at(deadline + 6), CLEANED);
-        assert_eq!(told(&end), [RunReportKind::Ended(ending)]);
+        let effects = step(&mut module, &spec(), at(deadline + 6), CLEANED);
+        assert_eq!(told(&effects), [RunReportKind::Ended(end)]);
     }
 }
 
@@ -500,7 +516,7 @@ fn a_watchdog_bites_who_does_not_feed_it() {
     );
     assert_eq!(module.deadline(), Some(at(7)));
     let bite = step(&mut module, &spec(), at(7), RunEvent::TimerFired);
-    assert_eq!(bite, [terminate(10)]);
+    assert_eq!(bite, [ending(Cause::Watchdog), terminate(10)]);
     step(&mut module, &spec(), at(8), EXITED);
     let end = step(&mut module, &spec(), at(8), CLEANED);
     assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::Watchdog)]);

@@ -27,6 +27,7 @@ impl RunMachine {
         grace: Duration,
         limit: Duration,
     ) {
+        self.ending_known = true;
         let deadlines = (now.after(grace), now.after(limit.max(grace)));
         let left = match &mut self.actual {
             RunPhase::Idle | RunPhase::Ended { .. } => return,

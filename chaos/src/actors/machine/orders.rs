@@ -219,7 +219,6 @@ impl World {
             }
             "after" => {
                 self.before_run.remove(&name);
-                self.after_run.insert(name.clone(), key.clone());
             }
             _ => {}
         }

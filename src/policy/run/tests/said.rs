@@ -1,10 +1,13 @@
 //! What a module says about itself while it runs: another main process, more time, its leave.
 //! Owns the stories of those words. Never repeats the table.
 
-use super::{EXITED, G, HALT, PREPARED, READY, RUN, SPAWNED, reach, spec, step, terminate, told};
+use super::{
+    EXITED, G, HALT, PREPARED, READY, RUN, SPAWNED, ending, reach, spec, step, terminate, told,
+};
 use crate::fixture::SEC;
 use crate::mono_time::MonoTime;
 use crate::run::{Exit, RunEffect, RunEnd, RunEvent, RunReportKind};
+use crate::states::Cause;
 
 const MOVED: RunEvent = RunEvent::MainChanged {
     generation: G,
@@ -115,7 +118,7 @@ fn who_says_it_leaves_has_no_watchdog_and_the_time_of_a_stop() {
         [RunReportKind::Ended(RunEnd::Exited(Exit::Code(0)))]
     );
     let slow = step(&mut module, &spec, gone_by, RunEvent::TimerFired);
-    assert_eq!(slow, [terminate(10)]);
+    assert_eq!(slow, [ending(Cause::Exit), terminate(10)]);
     step(&mut module, &spec, gone_by, EXITED);
     let end = step(
         &mut module,
@@ -171,5 +174,5 @@ fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
 
     assert_eq!(module.next_effect(&spec, at(69)), listen);
     let bite = step(&mut module, &spec, at(69), listened);
-    assert_eq!(bite, [terminate(10)]);
+    assert_eq!(bite, [ending(Cause::Watchdog), terminate(10)]);
 }

@@ -37,7 +37,8 @@ fn a_deaf_process_is_killed_again_until_it_dies() {
 fn a_start_that_hangs_is_killed() {
     let (spec, mut module) = (spec(), reach(&[RUN, PREPARED]));
     let late = module.deadline().expect("its start is over time");
-    assert_eq!(step(&mut module, &spec, late, RunEvent::TimerFired), []);
+    let hangs = step(&mut module, &spec, late, RunEvent::TimerFired);
+    assert_eq!(hangs, [ending(Cause::Timeout)]);
     for _ in 0..2 {
         let at = module.deadline().expect("the kill");
         let kill = [RunEffect::Kill { generation: G }];
