@@ -139,7 +139,8 @@ pub fn story(bug: usize, first: u64, histories: u64) -> Option<String> {
     story
 }
 
-/// Runs short histories, `histories` at most, until one finds the bug; None: it survives.
+/// Runs short histories, `histories` at most, until one finds the bug; None: it survives. Without a
+/// bug each history is one of the policy and one of the holder.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
@@ -150,12 +151,18 @@ pub fn search(bug: Option<usize>, first: u64, histories: u64) -> Option<Finding>
     let begin = Instant::now();
     let seeds = first..first.saturating_add(histories);
     let found = seeds.zip(1..).find_map(|(seed, histories)| {
-        let violation = match bug.is_some_and(is_of_holder) {
-            true => format!("{:?}", holder::run(of_holder(seed)).err()?.violation),
-            false => format!(
-                "{:?}",
-                simulator::run(SimOptions::short(seed)).err()?.violation
-            ),
+        let of_policy = || {
+            let failure = simulator::run(SimOptions::short(seed)).err()?;
+            Some(format!("{:?}", failure.violation))
+        };
+        let of_holder = || {
+            let failure = holder::run(of_holder(seed)).err()?;
+            Some(format!("{:?}", failure.violation))
+        };
+        let violation = match bug.map(is_of_holder) {
+            None => of_policy().or_else(of_holder)?,
+            Some(true) => of_holder()?,
+            Some(false) => of_policy()?,
         };
         let took = begin.elapsed();
         Some(Finding {

@@ -121,6 +121,9 @@ impl LifecycleActorState {
             (State::Backoff, _) => format!("{name} failed: {}", self.reason(module, view.state)),
             (State::Failed, _) => format!("{name} has failed: {}", self.reason(module, view.state)),
             (State::Starting, _) => self.started_text(module, "is starting and not ready yet"),
+            (State::Stopping, _) if view.ends_by_itself => {
+                format!("{name} is ending: {}", self.cause_text(module, &view))
+            }
             (State::Stopping, Desired::Up) => {
                 next = view.by;
                 let cause = self.cause_text(module, &view);
@@ -184,6 +187,9 @@ impl LifecycleActorState {
             (states::Cause::Limit, _) => self.limit_exceeded(module),
             (states::Cause::Reload, _) => "the configuration changed".to_owned(),
             (states::Cause::Shutdown, _) => "the system is stopping".to_owned(),
+            (states::Cause::Exit, _) => "its process exited".to_owned(),
+            (states::Cause::Timeout, _) => "its timeout expired".to_owned(),
+            (states::Cause::Watchdog, _) => "its watchdog expired".to_owned(),
             (cause, _) => convert::cause(cause).to_string(),
         }
     }
@@ -276,6 +282,9 @@ impl LifecycleActorState {
             },
             Forecast::Ready { .. } => {
                 format!("{name} runs once it is ready; its start fails if it is not ready by then")
+            }
+            Forecast::Ends => {
+                format!("recovery decides what follows when the run of {name} has ended")
             }
             Forecast::StopsAfter { modules } => match &modules[..] {
                 [] => format!("{name} is stopped now"),

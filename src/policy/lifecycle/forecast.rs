@@ -85,6 +85,8 @@ pub enum Forecast {
         /// Another run follows.
         then_starts: bool,
     },
+    /// Its run ends although no order ended it. Recovery decides what follows.
+    Ends,
 }
 
 impl Forecast {
@@ -103,7 +105,8 @@ impl Forecast {
             | Forecast::Members
             | Forecast::Ready { .. }
             | Forecast::StopsAfter { .. }
-            | Forecast::Stops { .. } => None,
+            | Forecast::Stops { .. }
+            | Forecast::Ends => None,
         }
     }
 }
@@ -127,6 +130,7 @@ impl Lifecycle {
             (State::Starting, _) => Forecast::Ready {
                 by: slot.ready_deadline.unwrap_or(MonoTime::NEVER),
             },
+            (State::Stopping, _) if slot.ends_by_itself => Forecast::Ends,
             (State::Stopping, goal) => Forecast::Stops {
                 kill_at: slot.stop_deadlines.map(|(by, _)| by),
                 then_starts: goal == Desired::Up,
