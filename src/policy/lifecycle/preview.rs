@@ -5,6 +5,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use mainstay_process::Signal;
+
 use super::{
     ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, ProcedureOrder, ReplanError,
 };
@@ -13,7 +15,7 @@ use crate::plan::Plan;
 use crate::recovery::Decision;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
 use crate::spec::{Kind, ModuleId};
-use crate::states::{Health, Status};
+use crate::states::{Health, State, Status};
 
 /// What happens to a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,17 @@ pub(super) const NOW: MonoTime = MonoTime(0);
 /// More steps than this for each module mean that the copy does not come to rest.
 const STEPS_A_MODULE: usize = 16;
 
+/// The end of a run that was to stop.
+const STOPPED: RunEnd = RunEnd::Stopped {
+    exit: Some(Exit::Code(0)),
+    forced: false,
+};
+/// The end of a run that fails.
+const KILLED: RunEnd = RunEnd::Exited(Exit::Signal {
+    signal: Signal::KILL,
+    core: false,
+});
+
 /// What happened in such a world.
 #[derive(Debug)]
 pub(super) struct Played {
@@ -56,6 +69,8 @@ pub(super) struct Played {
     pub(super) fails: Option<ModuleId>,
     steps: Vec<PreviewStep>,
     told: Vec<PreviewStep>,
+    /// Runs that failed.
+    pub(super) failures: usize,
     /// What was decided about the first failure.
     pub(super) decision: Option<Decision>,
     /// The worst status of the system.
@@ -69,17 +84,24 @@ impl Played {
             fails: None,
             steps: Vec::new(),
             told: Vec::new(),
+            failures: 0,
             decision: None,
             worst: Status::Healthy,
         }
     }
 
-    /// The steps, each module once, in the order of their first.
-    pub(super) fn steps(mut self) -> Vec<PreviewStep> {
+    /// The steps, each module once, in the order of their first; without those that happen
+    /// `anyway`.
+    pub(super) fn steps(mut self, anyway: &[PreviewStep]) -> Vec<PreviewStep> {
         // What stops or restarts as well is notified on the way.
         let is_step = |module| self.steps.iter().any(|step| step.module == module);
         self.told.retain(|step| !is_step(step.module));
         self.steps.append(&mut self.told);
+        let same = |a: &PreviewStep, b: &PreviewStep| (a.module, a.action) == (b.module, b.action);
+        let first = self.first;
+        self.steps.retain(|step| {
+            first == Some(step.module) || !anyway.iter().any(|other| same(step, other))
+        });
         self.steps
     }
 
@@ -124,8 +146,9 @@ impl Lifecycle {
         let mut copy = self.without_effects();
         copy.apply(NOW, LifecycleEvent::Requested { module, operation });
         let mut played = Played::because_of(Some(module));
+        copy.finish_orders(NOW);
         copy.play(NOW, &mut played);
-        played.steps()
+        played.steps(&self.happens_anyway())
     }
 
     /// What a plan would take along, in the same way.
@@ -140,8 +163,53 @@ impl Lifecycle {
         let mut copy = self.without_effects();
         copy.replan(NOW, plan, changes)?;
         let mut played = Played::because_of(None);
+        copy.finish_orders(NOW);
         copy.play(NOW, &mut played);
-        Ok(played.steps())
+        Ok(played.steps(&self.happens_anyway()))
+    }
+
+    /// What happens without the operation: the orders that were given lead to it.
+    fn happens_anyway(&self) -> Vec<PreviewStep> {
+        let mut copy = self.without_effects();
+        let mut played = Played::because_of(None);
+        copy.finish_orders(NOW);
+        copy.play(NOW, &mut played);
+        played.steps(&[])
+    }
+
+    /// The orders that were given before are carried out: starts succeed, stops and procedures end.
+    pub(super) fn finish_orders(&mut self, now: MonoTime) {
+        for module in self.ids() {
+            let slot = self.module(module);
+            let generation = slot.generation;
+            if let Some(procedure) = slot.procedure {
+                let (ticket, ok) = (procedure.ticket, true);
+                self.apply(now, LifecycleEvent::ProcedureEnded { module, ticket, ok });
+            }
+            let slot = self.module(module);
+            // The order to stop a run that awaits it is one of the steps.
+            if slot.is_builtin() || slot.awaits_stop() {
+                continue;
+            }
+            match slot.state {
+                State::Starting => self.succeed(now, module, generation),
+                State::Stopping => {
+                    let end = match (slot.ends_by_itself, slot.spec.kind) {
+                        (false, _) => STOPPED,
+                        (true, Kind::Task) => self.clean_end(module),
+                        (true, _) => KILLED,
+                    };
+                    self.report(now, module, generation, RunReportKind::Ended(end));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The exit of a run that is done.
+    fn clean_end(&self, module: ModuleId) -> RunEnd {
+        let clean = self.module(module).spec.recovery.clean_exit_codes.first();
+        RunEnd::Exited(Exit::Code(clean.copied().unwrap_or(0)))
     }
 
     pub(super) fn without_effects(&self) -> Lifecycle {
@@ -169,11 +237,7 @@ impl Lifecycle {
                     module, generation, ..
                 } => {
                     played.push(module, PreviewAction::Stop, because(module));
-                    let ending = RunEnd::Stopped {
-                        exit: Some(Exit::Code(0)),
-                        forced: false,
-                    };
-                    self.report(now, module, generation, RunReportKind::Ended(ending));
+                    self.report(now, module, generation, RunReportKind::Ended(STOPPED));
                 }
                 LifecycleEffect::NotifyDependent { module, about, .. } => {
                     played.notified(module, about);
@@ -212,31 +276,19 @@ impl Lifecycle {
         generation: u64,
         played: &mut Played,
     ) {
-        let signal = mainstay_process::Signal(9);
-        let exit = Exit::Signal {
-            signal,
-            core: false,
-        };
         played.push(module, PreviewAction::Fail, module);
+        played.failures += 1;
         let started = RunReportKind::Started { pid: 1 };
         self.report(now, module, generation, started);
-        let ended = RunReportKind::Ended(RunEnd::Exited(exit));
-        self.report(now, module, generation, ended);
+        self.report(now, module, generation, RunReportKind::Ended(KILLED));
     }
 
     fn succeed(&mut self, now: MonoTime, module: ModuleId, generation: u64) {
         self.report(now, module, generation, RunReportKind::Started { pid: 1 });
         self.report(now, module, generation, RunReportKind::Ready);
-        let spec = self.spec_of(module);
-        if spec.kind == Kind::Task {
-            let clean = spec.recovery.clean_exit_codes.first();
-            let exit = Exit::Code(clean.copied().unwrap_or(0));
-            self.report(
-                now,
-                module,
-                generation,
-                RunReportKind::Ended(RunEnd::Exited(exit)),
-            );
+        if self.module(module).spec.kind == Kind::Task {
+            let ended = RunReportKind::Ended(self.clean_end(module));
+            self.report(now, module, generation, ended);
         }
         let health = Health::Healthy;
         self.apply(

@@ -187,6 +187,45 @@ fn preview_says_what_a_wish_takes_along() {
     );
 }
 
+/// What was ordered before is carried out, and is no part of what the request takes along.
+#[test]
+fn preview_goes_beyond_what_is_starting_or_stopping() {
+    use crate::lifecycle::{Operation, PreviewAction};
+    use PreviewAction::{Restart, Start, Stop};
+    type Row<'a> = (&'a [&'a str], Operation, &'a [(&'a str, PreviewAction)]);
+    let table: [Row<'_>; 5] = [
+        (&["start top"], Operation::Start, &[("m", Start)]),
+        (
+            &["start top", "dep up"],
+            Operation::Restart,
+            &[("m", Restart)],
+        ),
+        (
+            &["start m", "dep up", "m up", "stop m"],
+            Operation::Start,
+            &[("m", Start)],
+        ),
+        (
+            &["start m", "dep up", "m up", "m ending"],
+            Operation::Restart,
+            &[("m", Restart)],
+        ),
+        (
+            &["start m", "dep up", "m up", "m ending"],
+            Operation::Stop,
+            &[("m", Stop)],
+        ),
+    ];
+    for (way, operation, expected) in table {
+        let script = at(way);
+        let steps = script.lifecycle.preview(script.id("m"), operation);
+        let plan = script.lifecycle.plan();
+        let name = |id| plan.module(id).name.as_str();
+        let steps = steps.iter().map(|it| (name(it.module), it.action));
+        assert_eq!(steps.collect::<Vec<_>>(), expected, "{way:?} {operation:?}");
+    }
+}
+
 #[test]
 fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
     use super::{AdoptedProcess, Lifecycle};

@@ -11,8 +11,10 @@ use crate::recovery::Decision;
 use crate::spec::ModuleId;
 use crate::states::{Desired, State, Status};
 
-/// Waits that are played at most: a module whose restarts have no limit never comes to rest.
-const WAITS_MAX: usize = 256;
+/// Failures that are played at most: a module whose restarts have no limit never comes to rest.
+const FAILURES_MAX: usize = 256;
+/// Waits for each module that are played at most, beside those between failures.
+const WAITS_A_MODULE: usize = 16;
 
 /// What is supposed to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,21 +65,33 @@ impl Lifecycle {
                 copy.apply(now, LifecycleEvent::Requested { module, operation });
             }
         }
-        let (mut now, mut waits) = (now.max(NOW), 0);
-        copy.play(now, &mut played);
-        while waits < WAITS_MAX
-            && let Some(at) = copy.next_wait(now)
-        {
-            now = at.max(now);
-            copy.play(now, &mut played);
-            waits += 1;
-        }
+        copy.play_to_rest(now, &mut played);
+        let mut without = self.without_effects();
+        let mut anyway = Played::because_of(None);
+        without.play_to_rest(now, &mut anyway);
         WhatIf {
             decision: played.decision.take(),
             worst: played.worst,
-            steps: played.steps(),
+            is_endless: played.failures == FAILURES_MAX,
+            steps: played.steps(&anyway.steps(&[])),
             after: copy.system(),
-            is_endless: waits == WAITS_MAX,
+        }
+    }
+
+    /// Goes on until nothing is left to do but to wait for probation.
+    fn play_to_rest(&mut self, now: MonoTime, played: &mut Played) {
+        let mut now = now.max(NOW);
+        self.finish_orders(now);
+        self.play(now, played);
+        for _ in 0..FAILURES_MAX + WAITS_A_MODULE * self.modules.len() {
+            let Some(at) = self
+                .next_wait(now)
+                .filter(|_| played.failures < FAILURES_MAX)
+            else {
+                return;
+            };
+            now = at.max(now);
+            self.play(now, played);
         }
     }
 

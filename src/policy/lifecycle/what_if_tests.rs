@@ -4,7 +4,7 @@
 use alloc::string::String;
 
 use super::{PreviewAction, Supposition, WhatIf};
-use crate::fixture::{LifecycleScript, check};
+use crate::fixture::{LifecycleScript, MS, check, plan, run};
 use crate::recovery::Verdict;
 use crate::states::Status;
 
@@ -76,4 +76,37 @@ fn without_a_limit_it_is_never_given_up() {
         &[("boot", "run a"), ("a up", "run b"), ("b up", "started")],
     );
     assert!(what_if(&script, "a", Supposition::Fail).1.is_endless);
+}
+
+#[test]
+fn runs_that_are_starting_and_stopping_already_are_finished() {
+    let script = check("a\nb: a\nc", &[("boot", "run a, run c"), ("a started", "")]);
+    let (steps, found) = what_if(&script, "c", Supposition::Kill);
+    assert_eq!(steps, "again c", "b starts anyway");
+    assert_eq!(found.after.status, Status::Healthy);
+    let (steps, _) = what_if(&script, "a", Supposition::Stop);
+    assert_eq!(steps, "halt a");
+    let up = [("boot", "run a"), ("a up", "run b"), ("b up", "started")];
+    let mut script = check("a\nb: a", &up);
+    run(&mut script, &[("stop a", "halt b"), ("b halted", "halt a")]);
+    let (steps, found) = what_if(&script, "a", Supposition::Fail);
+    assert_eq!(steps, "run a");
+    assert_eq!(found.after.failing, [script.id("a")]);
+}
+
+#[test]
+fn the_waits_of_others_do_not_make_a_failure_endless() {
+    let names: alloc::vec::Vec<String> = (0..300).map(|nth| alloc::format!("m{nth:03}")).collect();
+    let mut script = LifecycleScript::new(plan(&alloc::format!("a\n{}", names.join("\n"))));
+    script.apply("boot");
+    script.apply("a up");
+    for name in names {
+        script.apply(&alloc::format!("{name} up"));
+        script.apply(&alloc::format!("{name} exit 1"));
+        script.now = script.now.after(MS(1));
+    }
+    let (steps, found) = what_if(&script, "a", Supposition::Stop);
+    assert_eq!(steps, "halt a");
+    assert!(!found.is_endless);
+    assert!(!what_if(&script, "a", Supposition::Fail).1.is_endless);
 }
