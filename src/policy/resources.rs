@@ -25,6 +25,8 @@ const HELD_FROM: u64 = 90;
 const IDLE_PERMILLE: u64 = 50;
 /// What machine pressure leaves to a module that is capped, in thousandths of a core.
 const PRESSURE_MIN_PERMILLE: u64 = 50;
+/// What stands for machine pressure where its kind makes no difference.
+const PRESSURE: Resource = Resource::MachineCpu;
 /// Machine pressure has ended below this share of its threshold.
 const PRESSURE_RELEASE: f64 = 0.9;
 /// Share of time in which tasks wait for a processor that makes a busy machine a short one.
@@ -65,6 +67,12 @@ pub enum Resource {
     MachineCpu,
     /// Memory of the machine.
     MachineMemory,
+}
+
+impl Resource {
+    fn is_of_machine(self) -> bool {
+        matches!(self, Resource::MachineCpu | Resource::MachineMemory)
+    }
 }
 
 /// What a module may use; None: no limit.
@@ -194,6 +202,20 @@ impl Ladder {
         self.resource
     }
 
+    /// Whether machine pressure can take it to a higher rung.
+    #[must_use]
+    pub fn can_be_squeezed(&self, spec: &LadderSpec) -> bool {
+        let climbs = |rung: &Rung| *rung > self.climbed && is_usable(spec, *rung, PRESSURE);
+        spec.throttle.rungs.iter().any(climbs)
+    }
+
+    /// Whether machine pressure took it as far as it can.
+    #[must_use]
+    pub fn is_held_by_machine(&self, spec: &LadderSpec) -> bool {
+        let by_machine = self.resource.is_some_and(Resource::is_of_machine);
+        by_machine && self.climbed > Rung::None && !self.can_be_squeezed(spec)
+    }
+
     /// Applies a sample. `squeeze`: what the machine is short of, if this module is to be
     /// throttled.
     pub fn sample(
@@ -233,10 +255,7 @@ impl Ladder {
         if self.climbed < Rung::Cap {
             (self.pressed, self.capped_since) = (None, None);
         } else if self.capped_since.is_none() {
-            let by_machine = matches!(
-                self.resource,
-                Some(Resource::MachineCpu | Resource::MachineMemory)
-            );
+            let by_machine = self.resource.is_some_and(Resource::is_of_machine);
             let half = usage.cpu_permille.unwrap_or(0) / 2;
             self.pressed = by_machine.then_some(half.max(PRESSURE_MIN_PERMILLE));
             self.capped_since = Some(now);
@@ -442,12 +461,14 @@ pub struct Squeezable {
     pub importance: Importance,
     /// What it uses of what is short: thousandths of a core, or bytes.
     pub used: u64,
-    /// The rung it climbed to.
-    pub rung: Rung,
+    /// Whether machine pressure can take it to a higher rung.
+    pub can_climb: bool,
+    /// Machine pressure holds it where it is: it uses little because of that.
+    pub is_held: bool,
 }
 
-/// Returns the modules to throttle: the least important that use `scarce`; when none of them can
-/// climb further, the next more important ones too.
+/// Returns the modules to throttle: the least important that use `scarce`, and those that are held
+/// already; when none of them can climb further, the next more important ones too.
 #[must_use]
 pub fn squeezed(scarce: Resource, modules: &[Squeezable]) -> Vec<ModuleId> {
     let total: u64 = modules.iter().map(|one| one.used).sum();
@@ -455,8 +476,8 @@ pub fn squeezed(scarce: Resource, modules: &[Squeezable]) -> Vec<ModuleId> {
         Resource::MachineMemory => total / 20,
         _ => IDLE_PERMILLE,
     };
-    let users = || modules.iter().filter(move |one| one.used > least);
-    let can_climb = |one: &&Squeezable| one.rung < squeeze_max(one.importance);
+    let users = || (modules.iter()).filter(move |one| one.used > least || one.is_held);
+    let can_climb = |one: &&Squeezable| one.can_climb;
     let Some(level) = users().filter(can_climb).map(|one| one.importance).min() else {
         let all = users().filter(|one| one.importance < Importance::Critical);
         return all.map(|one| one.module).collect();

@@ -152,11 +152,14 @@ impl Throttles {
                 _ => one.usage.cpu_permille,
             };
             let run = self.runs[one.module.index()].as_ref();
+            let ladder = run.map_or_else(Ladder::default, |run| run.ladder);
+            let spec = self.ladder_spec(one.module);
             Squeezable {
                 module: one.module,
-                importance: self.ctx.spec(one.module).importance,
+                importance: spec.importance,
                 used: used.unwrap_or(0),
-                rung: run.map_or(Rung::None, |run| run.ladder.climbed()),
+                can_climb: ladder.can_be_squeezed(&spec),
+                is_held: ladder.is_held_by_machine(&spec),
             }
         });
         squeezed(scarce, &modules.collect::<Vec<_>>())

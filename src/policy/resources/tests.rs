@@ -161,8 +161,44 @@ fn one(id: u32, importance: Importance, used: u64, rung: Rung) -> Squeezable {
         module: ModuleId(id),
         importance,
         used,
-        rung,
+        can_climb: rung < squeeze_max(importance),
+        is_held: false,
     }
+}
+
+/// A module without the rung `cap` is as far as it can be on `priority`: others take their turn.
+#[test]
+fn pressure_goes_on_to_others_when_a_module_has_no_further_rung() {
+    let mut spec = LadderSpec {
+        importance: Importance::Low,
+        ..spec()
+    };
+    spec.throttle.limits.cpu_permille = Option::None;
+    spec.throttle.rungs = vec![Rung::Notice, Rung::Priority];
+    let mut ladder = Ladder::default();
+    let mut now = MonoTime(1);
+    let turn = |ladder: &Ladder, used: u64| {
+        let low = Squeezable {
+            module: ModuleId(0),
+            importance: Importance::Low,
+            used,
+            can_climb: ladder.can_be_squeezed(&spec),
+            is_held: ladder.is_held_by_machine(&spec),
+        };
+        let modules = [low, one(1, Importance::Normal, 900, Rung::None)];
+        let turn = squeezed(Resource::MachineCpu, &modules);
+        turn.iter().map(|id| id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(turn(&ladder, 900), [0]);
+    for _ in 0..6 {
+        now = now.after(S(5));
+        ladder.sample(&spec, now, &cpu(900), Some(Resource::MachineCpu));
+    }
+    assert_eq!(ladder.climbed(), Rung::Priority);
+    assert_eq!(turn(&ladder, 900), [0, 1]);
+    // It uses little because it is held: it is let go when the pressure has ended, not before.
+    assert_eq!(turn(&ladder, 10), [0, 1]);
+    assert_eq!(turn(&Ladder::default(), 10), [1]);
 }
 
 #[test]
