@@ -421,6 +421,7 @@ impl LifecycleActorState {
     fn adopt(&mut self, modules: Vec<AdoptedModule>) {
         let now = self.ctx.os.now();
         let mut ends = Vec::new();
+        self.keep_former(&modules);
         for before in modules {
             let AdoptedModule {
                 module,

@@ -251,6 +251,7 @@ impl RootActorState {
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
                 self.ctx.actor_refs.lifecycle.cast(msg);
+                self.end_unknown(records.into_keys());
                 self.ctx.actor_refs.config.cast(ConfigMsg::Returned);
                 super::event_recorder::restore_last_exits(Arc::clone(&self.ctx));
             }

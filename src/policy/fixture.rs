@@ -228,6 +228,8 @@ pub(crate) fn groups(text: &str, find: impl Fn(&str) -> ModuleId) -> Vec<GroupSp
 pub(crate) struct LifecycleScript {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) now: MonoTime,
+    /// The groups of the plans that follow.
+    pub(crate) groups: &'static str,
     slots: ModuleIds,
 }
 
@@ -241,6 +243,7 @@ impl LifecycleScript {
         LifecycleScript {
             slots,
             lifecycle: Lifecycle::new(plan, 1),
+            groups: "",
             now: MonoTime(1_000_000_000),
         }
     }
@@ -298,7 +301,11 @@ impl LifecycleScript {
     pub(crate) fn replan(&mut self, text: &str, changes: &str) -> String {
         let number = self.lifecycle.plan().number() + 1;
         let modules = modules_onto(&mut self.slots, text);
-        let plan = Plan::new(number, system(), modules).expect("a good plan");
+        let system = SystemSpec {
+            groups: groups(self.groups, |name| self.id(name)),
+            ..system()
+        };
+        let plan = Plan::new(number, system, modules).expect("a good plan");
         let changes = changes
             .split(',')
             .filter(|change| !change.trim().is_empty());

@@ -223,6 +223,14 @@ impl SimulatedRuntime {
         ctx.actor_refs.kill(ctx.planned().slots(), nth)
     }
 
+    /// Whether a plan of this runtime has, or had, a module of this name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        let ctx = &self.running.ctx;
+        let module = ctx.find_instance(name);
+        module.is_some_and(|module| ctx.planned().get(module).is_some())
+    }
+
     /// The actors that do not run.
     #[must_use]
     pub fn dead_actors(&self) -> Vec<String> {

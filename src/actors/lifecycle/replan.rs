@@ -12,7 +12,7 @@ use mainstay_protocol::{EventKind, StateCause};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{LifecycleActorState, ModuleNotes};
+use super::{AdoptedModule, LifecycleActorState, ModuleNotes};
 use crate::actors::config::ConfigMsg;
 use crate::actors::event_recorder::{CausedBy, EventBuilder};
 use crate::actors::health::HealthMsg;
@@ -140,6 +140,15 @@ impl LifecycleActorState {
                 self.ctx.actor_refs.module(module).cast(ModuleMsg::Forget);
             }
         }
+    }
+
+    /// A new lifecycle hears of runs that are out and that the plan has no module for.
+    pub(super) fn keep_former(&mut self, modules: &[AdoptedModule]) {
+        let planned = self.ctx.planned();
+        let out = modules.iter().filter(|one| one.alive.is_some());
+        let former = out.filter(|one| !planned.plan.has(one.module));
+        let specs = former.map(|one| self.ctx.spec(one.module));
+        self.policy.keep_former(specs.collect::<Vec<_>>());
     }
 
     /// A new lifecycle hears of a module: the plan has it, or removed it and is not committed.

@@ -8,7 +8,7 @@ use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::AdoptedProcess;
 use mainstay_policy::run::RunEvent;
 use mainstay_policy::states::{State, Status};
-use mainstay_process::{ProcessEvent, ProcessEventKind};
+use mainstay_process::{Instance, ProcessEvent, ProcessEventKind, Signal};
 
 use super::super::config::ConfigMsg;
 use super::super::health::HealthMsg;
@@ -87,26 +87,13 @@ impl RootActorState {
         }
     }
 
-    /// Ends a run that the newest plan replaced: a new lifecycle does not know of it.
-    fn end_outdated(&self, planned: &Planned, id: ModuleId) {
-        let (ctx, actor_refs) = (&self.ctx, &self.ctx.actor_refs);
-        let Some(AdoptedProcess { generation, .. }) = self.alive(id) else {
-            return;
-        };
-        if planned.plan.has(id) {
-            let follows = Arc::ptr_eq(&ctx.spec(id), &planned.module(id).spec);
-            if !follows {
-                actor_refs.lifecycle.cast(LifecycleMsg::RestartOutdated(id));
-            }
-            return;
+    /// Restarts a run that follows a former plan: a new lifecycle does not know of that.
+    fn restart_outdated(&self, planned: &Planned, id: ModuleId) {
+        let (ctx, is_out) = (&self.ctx, self.alive(id).is_some());
+        if is_out && planned.plan.has(id) && !Arc::ptr_eq(&ctx.spec(id), &planned.module(id).spec) {
+            let lifecycle = &ctx.actor_refs.lifecycle;
+            lifecycle.cast(LifecycleMsg::RestartOutdated(id));
         }
-        let (grace, limit) = self.stop_time_left(id, generation);
-        let stop = RunEvent::StopRequested {
-            generation,
-            grace,
-            limit,
-        };
-        actor_refs.module(id).cast(ModuleMsg::Event(stop));
     }
 
     /// Gives a new lifecycle every module, also those that the newest plan has removed.
@@ -133,7 +120,7 @@ impl RootActorState {
             .cast(LifecycleMsg::Adopt(modules.collect()));
         for id in slots {
             actor_refs.module(id).cast(ModuleMsg::Resync);
-            self.end_outdated(&planned, id);
+            self.restart_outdated(&planned, id);
         }
         actor_refs.config.cast(ConfigMsg::Resume);
         if ctx.snapshots.system().summary.status == Status::Stopping {
@@ -142,6 +129,26 @@ impl RootActorState {
             actor_refs
                 .lifecycle
                 .cast(LifecycleMsg::StopAll { budget, actor });
+        }
+    }
+
+    /// Ends what no plan has: modules that came and went with plans that were never committed.
+    pub(super) fn end_unknown(&self, names: impl Iterator<Item = String>) {
+        // The runtime keeps records of its own, whose names have a dot.
+        for name in names.filter(|name| !name.contains('.')) {
+            let instance = Instance::new(&name, 1);
+            if instance.command().is_some() {
+                continue;
+            }
+            match self.ctx.os.live_process(&instance) {
+                None => self.ctx.os.forget(&instance),
+                Some(run) => {
+                    tracing::warn!("{name} runs and is in no plan: it is stopped");
+                    let within = self.ctx.plan().system().shutdown_timeout;
+                    let signal = Signal::TERMINATE;
+                    self.ctx.os.stop(&instance, run.generation, signal, within);
+                }
+            }
         }
     }
 

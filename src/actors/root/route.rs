@@ -103,7 +103,12 @@ pub(crate) async fn route(
                 actor_refs.root.cast(RootMsg::Ping);
             }
             OsEvent::Process(event) => {
-                let Some(module) = ctx.find_instance(&event.instance) else {
+                let module = ctx.find_instance(&event.instance);
+                let Some(module) = module.filter(|id| actor_refs.module(*id).is_set()) else {
+                    // The run of an instance that no plan has was ended.
+                    if let ProcessEventKind::Exited(_) = event.what {
+                        ctx.os.forget(&event.instance);
+                    }
                     continue;
                 };
                 match event.what {

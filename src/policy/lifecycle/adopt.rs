@@ -5,13 +5,16 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::managed_module::StopReason;
+use super::managed_module::{ManagedModule, StopReason};
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
 use crate::recovery::SavedRecovery;
 use crate::run::ADOPTED_MIN;
-use crate::spec::{ModuleId, StartMode, Strategy};
+use crate::spec::{ModuleId, ModuleSpec, StartMode, Strategy};
 use crate::states::{Cause, Desired, State};
+
+/// Stands for any plan before the newest.
+const FORMER_PLAN: u64 = 0;
 
 /// What must survive the runtime, of one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,6 +109,28 @@ impl Lifecycle {
         }
     }
 
+    /// Before the `Adopted` events: modules that the plan has no more, and whose run is out by
+    /// these specs. It is ended as after a change of the plan, which is not over before that.
+    pub fn keep_former(&mut self, specs: impl IntoIterator<Item = Arc<ModuleSpec>>) {
+        for spec in specs {
+            let slots = self.modules.len().max(spec.id.index() + 1);
+            self.modules.resize_with(slots, || None);
+            self.removed
+                .resize(slots.max(self.removed.len()), ModuleRecord::default());
+            self.alarms.grow(slots);
+            let slot = &mut self.modules[spec.id.index()];
+            if slot.is_none() && self.phase == SystemPhase::New {
+                let mut former = ManagedModule::new(&spec, FORMER_PLAN);
+                former.in_plan = false;
+                *slot = Some(former);
+                self.is_changing = true;
+            }
+        }
+        if self.is_changing {
+            self.merge_graphs();
+        }
+    }
+
     pub(super) fn adopted(
         &mut self,
         now: MonoTime,
@@ -158,6 +183,8 @@ impl Lifecycle {
         if to != State::NotStarted {
             self.set_state(now, module, to, Cause::Adopted, None);
         }
+        let newest = self.plan.number();
+        self.outdated_runs += u32::from(self.module(module).is_outdated(newest));
         if to == State::Starting {
             let full = now.after(spec.startup_timeout);
             let ready_deadline = record.ready_deadline.filter(|_| same_run).unwrap_or(full);

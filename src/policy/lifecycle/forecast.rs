@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::managed_module::ManagedModule;
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
-use crate::spec::{ModuleId, Strategy};
+use crate::spec::{Edge, ModuleId, Strategy};
 use crate::states::{Desired, State};
 
 /// What follows for a module.
@@ -165,17 +165,21 @@ impl Lifecycle {
                 retry_at: self.module(need).retry_at,
             };
         }
-        let blocking = |edge: &&crate::spec::Edge| self.edge_blocks(edge, slot.since, now);
+        let blocking = |edge: &&Edge| self.edge_blocks(edge, slot.since, now);
         let edges: Vec<_> = slot.spec.edges.iter().filter(blocking).collect();
         if !edges.is_empty() {
-            // With several, the end of one wait does not start it.
+            let end =
+                |edge: &&Edge| (!edge.hard).then(|| self.soft_wait_deadline(edge, slot.since));
+            // The end of one wait does not start it; the last one does if all of them end.
             let at = match edges[..] {
                 [edge] if edge.hard => {
                     let need = self.module(edge.to);
                     need.can_be_resumed().then(|| need.resumed_from())
                 }
-                [edge] => Some(self.soft_wait_deadline(edge, slot.since)),
-                _ => None,
+                _ => {
+                    let ends: Option<Vec<MonoTime>> = edges.iter().map(end).collect();
+                    ends.and_then(|ends| ends.into_iter().max())
+                }
             };
             let modules = edges.iter().map(|edge| edge.to).collect();
             return Forecast::Needs { modules, at };
@@ -188,9 +192,9 @@ impl Lifecycle {
         }
         if self.for_token.contains(&self.token_queue_key(module)) {
             let holders = self.token_holders.clone();
-            let until = holders.iter().map(|id| self.module(*id).token_until);
+            let until = (holders.iter()).filter_map(|id| self.get(*id)?.token_until);
             return Forecast::Token {
-                at: until.flatten().min(),
+                at: until.min(),
                 holders,
             };
         }

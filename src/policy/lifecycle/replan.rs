@@ -166,7 +166,7 @@ impl Lifecycle {
 
     /// Puts the edges of runs that follow a former plan beside those of the newest, and brings
     /// everything that is kept in start order into the new one.
-    fn merge_graphs(&mut self) {
+    pub(super) fn merge_graphs(&mut self) {
         let newest = self.plan.number();
         let slots = self.modules.iter().flatten();
         self.outdated_runs = 0;
@@ -282,7 +282,9 @@ impl Lifecycle {
         if let Some(at) = record.retry_at {
             self.retry_at(module, at);
         }
-        self.restore_recovery(now, module, record);
+        if let Some(reset) = record.procedure {
+            self.request_procedure(now, module, reset, true);
+        }
     }
 
     /// A module without a run begins again, as on a request.

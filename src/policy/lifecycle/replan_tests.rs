@@ -2,10 +2,11 @@
 //! Owns the tables, in the words of the fixture. Never looks inside.
 
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{AdoptedProcess, Lifecycle, LifecycleEvent, ReplanError};
-use crate::fixture::{LifecycleScript, check, plan, run, system};
+use crate::fixture::{LifecycleScript, check, plan, plan_with_groups, run, system};
 use crate::plan::Plan;
 use crate::states::{Cause, State};
 
@@ -528,6 +529,29 @@ fn a_failed_module_comes_back_failed_until_the_plan_is_committed() {
     assert_eq!(script.replan("a\nb", ""), "run a, plan 3");
 }
 
+/// Its group counted them when they were made.
+#[test]
+fn the_attempts_of_a_module_that_comes_back_failed_count_once_in_its_group() {
+    let groups = "g: a b | one_for_one 3 300s stop_group";
+    let mut script = LifecycleScript::new(plan_with_groups("a\nb", groups));
+    let up = [("boot", "run a, run b"), ("a up", ""), ("b up", "started")];
+    run(&mut script, &up);
+    run(&mut script, &[("a exit 1", ""), ("wait 200ms", "run a")]);
+    run(&mut script, &[("a up", ""), ("a stuck", "")]);
+    let attempts = script.lifecycle.view(script.id("a")).attempts;
+    script.groups = "g: b | one_for_one 3 300s stop_group";
+    assert_eq!(script.replan("b", ""), "removed a, plan 2");
+    script.groups = groups;
+    assert_eq!(script.replan("a\nb", ""), "plan 3");
+    assert_eq!(script.state("a"), State::Failed);
+    for _ in attempts..3 {
+        run(&mut script, &[("b exit 1", ""), ("wait 10s", "run b")]);
+        run(&mut script, &[("b up", "")]);
+    }
+    run(&mut script, &[("b exit 1", "")]);
+    assert_eq!(script.state("b"), State::Failed);
+}
+
 /// The lifecycle alone was started again while a plan that removed a module was watched.
 #[test]
 fn a_new_lifecycle_is_told_of_a_removed_module_and_brings_it_back_as_it_was() {
@@ -558,4 +582,37 @@ fn a_new_lifecycle_is_told_of_a_removed_module_and_brings_it_back_as_it_was() {
     run(&mut before, &[("resume", "")]);
     assert_eq!(before.replan("a\nb", ""), "run a, plan 3");
     assert_eq!(before.lifecycle.view(a).generation, 2);
+}
+
+/// The same while the run of the removed module is being ended: its next run waits for that.
+#[test]
+fn a_new_lifecycle_ends_the_run_of_a_removed_module_before_that_comes_back() {
+    let up = [("boot", "run a, run b"), ("a up", ""), ("b up", "started")];
+    let mut script = check("a\nb", &up);
+    let (a, b) = (script.id("a"), script.id("b"));
+    let former = script.lifecycle.spec(a).map(|(spec, _)| Arc::clone(spec));
+    assert_eq!(script.replan("b", ""), "halt a");
+    let records = [a, b].map(|module| (module, script.lifecycle.record(module)));
+    script.lifecycle = Lifecycle::new(script.lifecycle.plan().clone(), 2);
+    script.lifecycle.keep_former(former);
+    let mut effects = Vec::new();
+    for (module, record) in records {
+        let generation = record.generation;
+        let alive = Some(AdoptedProcess { generation, pid: 7 });
+        let event = LifecycleEvent::Adopted {
+            module,
+            record,
+            alive,
+        };
+        script.note(event, &mut effects);
+    }
+    run(&mut script, &[("resume", "halt a")]);
+    assert!(script.lifecycle.is_changing());
+    let mut without = script.lifecycle.clone();
+    core::mem::swap(&mut without, &mut script.lifecycle);
+    assert_eq!(script.replan("a\nb", ""), "");
+    run(&mut script, &[("a halted", "run a, plan 3"), ("a up", "")]);
+    assert_eq!(script.lifecycle.view(a).generation, 2);
+    script.lifecycle = without;
+    run(&mut script, &[("a halted", "removed a, plan 2")]);
 }
