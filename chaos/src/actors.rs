@@ -7,13 +7,19 @@ use std::ops::AddAssign;
 use mainstay_policy::MonoTime;
 
 mod config_text;
+mod fault;
 mod history;
 mod machine;
 mod quiet;
+mod report;
 mod trace;
 mod violation;
 
+pub use fault::ActorFault;
+pub use report::{replay, report};
 pub use violation::ActorViolation;
+
+use crate::choices::Choices;
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +36,8 @@ pub struct ActorOptions {
     pub is_wild: bool,
     /// Files are edited and reloaded.
     pub reloads: bool,
+    /// A bug of the machine: the runtime is told of no exit. Something has to notice that.
+    pub loses_exits: bool,
     /// Lines of the trace that are kept; 0: the usual number.
     pub trace: usize,
 }
@@ -45,6 +53,7 @@ impl ActorOptions {
             gap_ms: 400,
             is_wild: true,
             reloads: true,
+            loses_exits: false,
             trace: 0,
         }
     }
@@ -59,6 +68,7 @@ impl ActorOptions {
             gap_ms: 60_000,
             is_wild: false,
             reloads: true,
+            loses_exits: false,
             trace: 0,
         }
     }
@@ -142,8 +152,18 @@ pub struct ActorFailure {
     pub why: String,
 }
 
-impl fmt::Display for ActorFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ActorFailure {
+    /// What happened, what is published, and why.
+    fn story(&self) -> String {
+        let (seconds, violation) = (self.at.0 as f64 / 1e9, &self.violation);
+        format!(
+            "timeline\n{}{seconds:>14.6}  BROKEN: {violation:?}\n\n{}",
+            self.trace, self.why
+        )
+    }
+
+    /// What runs it again.
+    fn command(&self) -> String {
         let ActorOptions {
             seed,
             modules,
@@ -151,25 +171,21 @@ impl fmt::Display for ActorFailure {
             gap_ms,
             ..
         } = self.options;
-        let seconds = self.at.0 as f64 / 1e9;
-        writeln!(
-            f,
-            "timeline\n{}{seconds:>14.6}  BROKEN: {:?}\n",
-            self.trace, self.violation
-        )?;
-        writeln!(f, "{}", self.why)?;
-        writeln!(
-            f,
-            "FAIL seed {seed} at t={seconds:.6} s: {:?}",
-            self.violation
-        )?;
-        writeln!(f, "{}", self.violation)?;
         let calm = if self.options.is_wild { "" } else { " --calm" };
-        write!(
-            f,
-            "again: cargo run -p chaos -- --model actors --seeds 1 --seed {seed} --modules \
-             {modules} --steps {faults} --gap {gap_ms}{calm}"
+        format!(
+            "cargo run -p chaos -- --model actors --seeds 1 --seed {seed} --modules {modules} \
+             --steps {faults} --gap {gap_ms}{calm}"
         )
+    }
+}
+
+impl fmt::Display for ActorFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seed, seconds) = (self.options.seed, self.at.0 as f64 / 1e9);
+        writeln!(f, "{}", self.story())?;
+        let violation = &self.violation;
+        writeln!(f, "FAIL seed {seed} at t={seconds:.6} s: {violation:?}")?;
+        write!(f, "{violation}\nagain: {}", self.command())
     }
 }
 
@@ -180,5 +196,5 @@ impl std::error::Error for ActorFailure {}
 /// # Errors
 /// The first violation, with what led to it.
 pub fn run(options: ActorOptions) -> Result<ActorSummary, Box<ActorFailure>> {
-    history::run(options)
+    history::run(options, Choices::Drawn).0
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_policy::{ModuleId, MonoTime};
 
 use crate::fault::Fault;
+use crate::minimise::{Minimal, Minimiser};
 use crate::rng::Rng;
 
 /// What is chosen.
@@ -34,11 +35,17 @@ pub enum ChoiceKind {
     RuntimeDeath,
     /// The seed of a new runtime.
     Seed,
+    /// How a process crashes.
+    Crash,
+    /// Whether, when and how a new process ends by itself.
+    OwnEnd,
+    /// Whether the holder is lost at the end.
+    LostHolder,
 }
 
 impl ChoiceKind {
     /// All of them.
-    pub const ALL: [ChoiceKind; 11] = [
+    pub const ALL: [ChoiceKind; 14] = [
         ChoiceKind::Delay,
         ChoiceKind::Twice,
         ChoiceKind::Process,
@@ -50,6 +57,9 @@ impl ChoiceKind {
         ChoiceKind::Procedure,
         ChoiceKind::RuntimeDeath,
         ChoiceKind::Seed,
+        ChoiceKind::Crash,
+        ChoiceKind::OwnEnd,
+        ChoiceKind::LostHolder,
     ];
 }
 
@@ -57,10 +67,10 @@ impl ChoiceKind {
 pub type ChoiceKey = (ChoiceKind, ModuleId, u32);
 
 /// Everything that was chosen in one history.
-#[derive(Debug, Clone, Default)]
-pub struct Record {
+#[derive(Debug, Clone)]
+pub struct Record<F = Fault> {
     /// What happened to the system, and when.
-    pub faults: Vec<(MonoTime, Fault)>,
+    pub faults: Vec<(MonoTime, F)>,
     /// The state of the generator at each choice of the world.
     pub choices: Vec<(ChoiceKey, u64)>,
     /// When the faults ended.
@@ -68,10 +78,10 @@ pub struct Record {
 }
 
 /// What a replay keeps of a record.
-#[derive(Debug, Clone, Default)]
-pub struct Replay {
+#[derive(Debug, Clone)]
+pub struct Replay<F = Fault> {
     /// Its faults, by their places in the record.
-    pub faults: Vec<(MonoTime, Fault)>,
+    pub faults: Vec<(MonoTime, F)>,
     /// Its choices.
     pub choices: BTreeMap<ChoiceKey, u64>,
     /// When the faults end.
@@ -82,20 +92,87 @@ pub struct Replay {
 
 /// How the choices of a history come about.
 #[derive(Debug, Clone, Default)]
-pub enum Choices {
+pub enum Choices<F = Fault> {
     /// From the generator.
     #[default]
     Drawn,
     /// From the generator, and kept.
-    Recorded(Box<Record>, Counts),
+    Recorded(Box<Record<F>>, Counts),
     /// From a record.
-    Replayed(Box<Replay>, Counts),
+    Replayed(Box<Replay<F>>, Counts),
 }
 
 /// The choices so far.
 pub type Counts = BTreeMap<(ChoiceKind, ModuleId), u32>;
 
-impl Choices {
+impl<F> Default for Record<F> {
+    fn default() -> Record<F> {
+        Record {
+            faults: Vec::new(),
+            choices: Vec::new(),
+            end: MonoTime::default(),
+        }
+    }
+}
+
+impl<F: Clone> Record<F> {
+    /// How many places it has, before those of modules.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.faults.len() + self.choices.len()
+    }
+
+    /// The parts that are kept; modules have the places after the others.
+    #[must_use]
+    pub fn keep(&self, kept: &[bool]) -> Replay<F> {
+        let faults = self.faults.len();
+        let is_kept = |at: usize| kept.get(at).copied().unwrap_or(false);
+        let of_record = self.faults.iter().enumerate();
+        let chosen = self.choices.iter().enumerate();
+        let modules = self.places()..kept.len();
+        Replay {
+            faults: of_record
+                .filter(|(at, _)| is_kept(*at))
+                .map(|(_, fault)| fault.clone())
+                .collect(),
+            choices: chosen
+                .filter(|(at, _)| is_kept(faults + at))
+                .map(|(_, choice)| *choice)
+                .collect(),
+            end: self.end,
+            dropped: (0_u32..)
+                .map(ModuleId)
+                .zip(modules)
+                .filter(|(_, at)| !is_kept(*at))
+                .map(|(module, _)| module)
+                .collect(),
+        }
+    }
+
+    /// Leaves out whatever a failure does not need, of this record and `modules` modules.
+    pub(crate) fn minimal<R>(
+        &self,
+        modules: usize,
+        most: u32,
+        fails: &dyn Fn(&[bool]) -> Option<R>,
+    ) -> Option<Minimal<R>> {
+        let (faults, others) = (self.faults.len(), self.places());
+        let mut search = Minimiser::new(others + modules, most, fails)?;
+        for kind in ChoiceKind::ALL {
+            let of_kind = |at: &usize| self.choices[*at].0.0 == kind;
+            let places = (0..self.choices.len()).filter(of_kind);
+            search.drop_all(&places.map(|at| faults + at).collect::<Vec<usize>>());
+        }
+        for _ in 0..2 {
+            search.drop_most(0..faults);
+            search.drop_most(others..others + modules);
+            search.drop_most(faults..others);
+        }
+        Some(search.finish())
+    }
+}
+
+impl<F> Choices<F> {
     /// The next choice of a kind begins.
     pub fn begin(&mut self, kind: ChoiceKind, module: ModuleId, rng: &mut Rng) {
         let counts = match self {
@@ -113,7 +190,7 @@ impl Choices {
     }
 
     /// A fault is about to happen.
-    pub fn record_fault(&mut self, at: MonoTime, fault: Fault) {
+    pub fn record_fault(&mut self, at: MonoTime, fault: F) {
         if let Choices::Recorded(record, _) = self {
             record.faults.push((at, fault));
         }
@@ -128,7 +205,7 @@ impl Choices {
 
     /// What is replayed.
     #[must_use]
-    pub fn replay(&self) -> Option<&Replay> {
+    pub fn replay(&self) -> Option<&Replay<F>> {
         match self {
             Choices::Replayed(replay, _) => Some(replay),
             Choices::Drawn | Choices::Recorded(..) => None,

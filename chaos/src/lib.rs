@@ -10,6 +10,7 @@ pub mod coverage;
 pub mod explain;
 pub mod fault;
 pub mod holder;
+mod minimise;
 pub mod plans;
 pub mod report;
 pub mod rng;

@@ -199,15 +199,23 @@ fn actors(arguments: &Arguments) -> Done {
     use chaos::actors::{self, ActorOptions, ActorSummary};
     let mut all = ActorSummary::default();
     for seed in seeds(arguments) {
-        all += actors::run(ActorOptions {
+        let options = ActorOptions {
             seed,
             modules: arguments.modules,
             faults: u32::try_from(arguments.steps)?,
             gap_ms: arguments.gap,
             is_wild: !arguments.calm,
             reloads: true,
+            loses_exits: false,
             trace: arguments.trace,
-        })?;
+        };
+        if !arguments.keep.is_empty() {
+            return match actors::replay(options, &arguments.keep) {
+                Some(failure) => Err(failure.to_string().into()),
+                None => Ok((0, "the shrunk history does not fail any more".to_owned())),
+            };
+        }
+        all += actors::run(options).map_err(|failure| actors::report(&failure))?;
     }
     let text = format!(
         "{:.1} virtual hours, {} processes, {} requests, {} actors died, {} runtimes died, {} \

@@ -13,7 +13,7 @@ use crate::sim::SimFailure;
 /// A failure for a person: shrunk, if that is possible and no long trace is asked for.
 #[must_use]
 pub fn report(failure: &SimFailure) -> String {
-    let build = format!("chaos {}, commit {}", env!("CARGO_PKG_VERSION"), commit());
+    let build = build();
     let shrunk = match failure.options.trace {
         0 => shrink::shrink(failure.options),
         _ => None,
@@ -59,6 +59,11 @@ pub fn report(failure: &SimFailure) -> String {
         failure.command(),
     );
     text
+}
+
+/// The version and the commit.
+pub(crate) fn build() -> String {
+    format!("chaos {}, commit {}", env!("CARGO_PKG_VERSION"), commit())
 }
 
 /// The commit that is checked out where the simulator was built.

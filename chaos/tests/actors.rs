@@ -4,7 +4,7 @@
 
 #![cfg(unix)]
 
-use chaos::actors::{ActorOptions, ActorSummary, run};
+use chaos::actors::{ActorOptions, ActorSummary, ActorViolation, replay, report, run};
 
 #[test]
 fn seeds_hold_all_checks_of_the_actors() {
@@ -36,13 +36,19 @@ fn one_seed_is_one_history_of_the_actors() {
 }
 
 /// Seed, modules and faults of histories that found a bug.
-const FOUND: [(u64, u32, u32); 6] = [
+const FOUND: [(u64, u32, u32); 12] = [
     (5, 5, 40),
     (119, 5, 40),
     (300, 5, 40),
     (369, 5, 40),
     (2073, 7, 60),
     (2141, 7, 60),
+    (3069, 7, 60),
+    (3138, 7, 60),
+    (10158, 7, 60),
+    (10218, 7, 60),
+    (10326, 7, 60),
+    (10397, 7, 60),
 ];
 
 #[test]
@@ -57,5 +63,31 @@ fn histories_that_once_broke_the_actors_hold() {
         if let Err(failure) = run(options) {
             panic!("{failure}");
         }
+    }
+}
+
+#[test]
+fn a_failure_of_the_actors_shrinks_to_few_faults_and_fails_again_by_what_is_kept() {
+    let options = ActorOptions {
+        loses_exits: true,
+        ..ActorOptions::short(1)
+    };
+    let failure = run(options).expect_err("no exit is told");
+    let text = report(&failure);
+    let (_, again) = text.split_once("--keep ").expect("a command to paste");
+    let kept = again.lines().next().expect("a line").split(',');
+    let kept: Vec<usize> = kept.map(|at| at.parse().expect("a place")).collect();
+    assert!(kept.len() <= 6, "{text}");
+    let again = replay(options, &kept).expect("it fails again");
+    let kind = std::mem::discriminant::<ActorViolation>;
+    assert_eq!(kind(&again.violation), kind(&failure.violation), "{text}");
+    for part in [
+        "FAIL seed 1 at t=",
+        "shrunk in",
+        "commit",
+        "timeline",
+        "BROKEN",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -357,6 +357,19 @@ pub(crate) const BUGS: &[Bug] = &[
         plant: "let holds = (!PLANTED && !restart.ending.is_empty()) ||",
     },
     Bug {
+        name: "a wait names what is there",
+        file: "lifecycle/forecast.rs",
+        find: "self.edge_blocks(edge, slot.since, now);",
+        plant: "self.edge_blocks(edge, slot.since, now) || (PLANTED && edge.hard);",
+    },
+    Bug {
+        name: "a wait does not name all that is missing",
+        file: "lifecycle/forecast.rs",
+        find: "let modules = edges.iter().map(|edge| edge.to).collect();",
+        plant: "let modules = edges.iter().take(if PLANTED { 1 } else { edges.len() })\
+                .map(|edge| edge.to).collect();",
+    },
+    Bug {
         name: "a retry is forecast too late",
         file: "lifecycle/forecast.rs",
         find: "(Some(at), _) => Forecast::Retry { at, probation },",

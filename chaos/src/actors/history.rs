@@ -16,10 +16,12 @@ use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
 use super::config_text::ConfigText;
-use super::machine::{Item, Machine, Wildness};
+use super::fault::ActorFault;
+use super::machine::{Item, Machine, NOBODY, Process, Wildness};
 use super::trace::{ActorTrace, Line};
 use super::violation::ActorViolation;
 use super::{ActorFailure, ActorOptions, ActorSummary};
+use crate::choices::{ChoiceKind, Choices};
 use crate::rng::Rng;
 
 mod faults;
@@ -35,6 +37,8 @@ const QUIET: Duration = Duration::from_secs(900);
 const STOP_SLACK: Duration = Duration::from_secs(15);
 /// More deaths than this in a minute, and the runtime may give up.
 const DEATHS_MAX: usize = 10;
+/// A replay of a history that failed under faults goes on for this time.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Lines of the trace that are shown.
 const LINES: usize = 120;
 
@@ -83,6 +87,11 @@ pub(super) struct History {
     reloads: Vec<(Reload, MonoTime)>,
     /// Known for certain of the last request for each module.
     pub(super) wishes: BTreeMap<String, Wish>,
+    /// What a new start reads.
+    text: String,
+    /// The faults of a record that are still to happen, and when they end; None: they are drawn.
+    replayed: Option<VecDeque<(MonoTime, ActorFault)>>,
+    replay_end: MonoTime,
     deaths: VecDeque<MonoTime>,
     summary: ActorSummary,
     why: String,
@@ -95,7 +104,10 @@ fn folder() -> Result<tempfile::TempDir, std::io::Error> {
     in_memory.or_else(|_| tempfile::tempdir())
 }
 
-pub(super) fn run(options: ActorOptions) -> Result<ActorSummary, Box<ActorFailure>> {
+/// What came of a history, and what was chosen in it.
+type Outcome = (Result<ActorSummary, Box<ActorFailure>>, Choices<ActorFault>);
+
+pub(super) fn run(options: ActorOptions, choices: Choices<ActorFault>) -> Outcome {
     let failed = |violation, at, trace: String, why| {
         Err(Box::new(ActorFailure {
             options,
@@ -109,7 +121,8 @@ pub(super) fn run(options: ActorOptions) -> Result<ActorSummary, Box<ActorFailur
         Ok(folder) => folder,
         Err(error) => {
             let why = ActorViolation::NoStart(error.to_string());
-            return failed(why, MonoTime(0), String::new(), String::new());
+            let failure = failed(why, MonoTime(0), String::new(), String::new());
+            return (failure, choices);
         }
     };
     let kept = if options.trace == 0 {
@@ -120,13 +133,21 @@ pub(super) fn run(options: ActorOptions) -> Result<ActorSummary, Box<ActorFailur
     let mut rng = Rng::new(options.seed);
     let wildness = Wildness {
         is_wild: options.is_wild,
+        loses_exits: options.loses_exits,
     };
     let config = ConfigText::generate(&mut rng, folder.path(), options.modules, options.is_wild);
+    let replay = choices.replay();
+    let faults = replay.map(|replay| replay.faults.iter().cloned().collect());
+    let replay_end = replay.map_or(MonoTime::NEVER, |replay| replay.end);
+    let machine = Machine::new(options.seed, wildness, ActorTrace::of(kept), choices);
     let mut history = History {
         options,
         rng,
         folder: folder.path().to_owned(),
-        machine: Arc::new(Machine::new(options.seed, wildness, ActorTrace::of(kept))),
+        machine: Arc::new(machine),
+        text: config.render(),
+        replayed: faults,
+        replay_end,
         config,
         phase: Phase::Faults,
         faults_left: options.faults,
@@ -140,20 +161,26 @@ pub(super) fn run(options: ActorOptions) -> Result<ActorSummary, Box<ActorFailur
         why: String::new(),
     };
     let result = history.live();
-    let world = history.machine.world();
+    let mut world = history.machine.world();
+    if history.phase == Phase::Faults {
+        let end = world.last_now().after(AFTER_FAILURE);
+        world.choices.record_end(end);
+    }
+    let choices = std::mem::take(&mut world.choices);
     let mut summary = history.summary;
     summary.processes = world.processes;
     summary.lost_messages = world.lost_messages;
     summary.lasted = history.quiet_until.0.min(world.last_now().0);
     summary.fingerprint = world.trace.fingerprint();
-    match result {
+    let result = match result {
         Ok(()) => Ok(summary),
         Err(violation) => {
             let (at, trace) = (world.last_now(), world.trace.to_string());
-            drop(world);
-            failed(violation, at, trace, history.why)
+            failed(violation, at, trace, history.why.clone())
         }
-    }
+    };
+    drop(world);
+    (result, choices)
 }
 
 impl History {
@@ -162,7 +189,7 @@ impl History {
         for name in ["state", "run"] {
             std::fs::create_dir_all(self.folder.join(name)).map_err(text)?;
         }
-        self.write_config()?;
+        self.write_config(&self.text)?;
         let mut takeover = None;
         let mut now = MonoTime(1_000_000_000);
         loop {
@@ -177,13 +204,12 @@ impl History {
             tokio.shutdown_background();
             match end? {
                 End::Stopped => {
-                    self.nothing_is_left()?;
                     if self.phase != Phase::Faults {
                         return Ok(());
                     }
                     self.machine.world().begin_anew();
                     self.forget_requests();
-                    self.write_config()?;
+                    self.write_config(&self.text)?;
                 }
                 End::Died => {
                     self.summary.runtime_deaths += 1;
@@ -200,6 +226,12 @@ impl History {
         }
     }
 
+    /// The next choice of the history itself is about this.
+    fn choose(&mut self, kind: ChoiceKind) {
+        let mut world = self.machine.world();
+        world.choices.begin(kind, NOBODY, &mut self.rng);
+    }
+
     /// What was requested may be lost.
     fn forget_requests(&mut self) {
         self.pending.clear();
@@ -208,9 +240,9 @@ impl History {
         self.deaths.clear();
     }
 
-    fn write_config(&self) -> Checked {
+    fn write_config(&self, text: &str) -> Checked {
         let path = self.folder.join("mainstay.toml");
-        let written = std::fs::write(path, self.config.render());
+        let written = std::fs::write(path, text);
         written.map_err(|error| ActorViolation::NoStart(error.to_string()))
     }
 
@@ -223,6 +255,7 @@ impl History {
         let returns = takeover.is_some();
         let mut now = now;
         if returns {
+            self.choose(ChoiceKind::RuntimeDeath);
             now = now.after(self.rng.span(MS(500)));
         }
         {
@@ -239,7 +272,7 @@ impl History {
                 world.tell_again();
             } else if self.phase == Phase::Faults {
                 world.clear_faults();
-                let at = world.now();
+                let at = self.first_fault_at(world.now());
                 world.push(at, Item::Fault);
             }
         }
@@ -271,7 +304,7 @@ impl History {
             };
             tokio::select! {
                 biased;
-                code = runtime.ended() => return self.ended(code),
+                code = runtime.ended() => return self.ended(runtime, code),
                 () = changed => {}
                 () = sleep_until(at) => {}
             }
@@ -304,9 +337,14 @@ impl History {
         MonoTime(soonest.0.saturating_add(1_000_000))
     }
 
-    fn ended(&mut self, code: Option<u8>) -> Result<End, ActorViolation> {
+    fn ended(
+        &mut self,
+        runtime: &SimulatedRuntime,
+        code: Option<u8>,
+    ) -> Result<End, ActorViolation> {
         match code {
             Some(_) => {
+                self.nothing_is_left(runtime)?;
                 self.summary.stops += 1;
                 Ok(End::Stopped)
             }
@@ -455,12 +493,14 @@ impl History {
                 let mut world = self.machine.world();
                 world.faults = false;
                 world.lose_drains = 0;
+                world.choices.record_end(now);
             }
             Phase::Quiet if now >= self.quiet_until => {
                 self.at_rest(runtime)?;
                 self.phase = Phase::Ending;
                 let budget = runtime.plan().system().shutdown_timeout;
                 self.stop_by = now.after(budget + STOP_SLACK);
+                self.choose(ChoiceKind::LostHolder);
                 let by_loss = self.rng.permille(300);
                 self.summary.lost_holders += u64::from(by_loss);
                 self.say(
@@ -486,12 +526,13 @@ impl History {
         Ok(None)
     }
 
-    fn nothing_is_left(&self) -> Checked {
+    /// What no plan of this runtime had is left to the holder, which was ordered to stop it.
+    fn nothing_is_left(&self, runtime: &SimulatedRuntime) -> Checked {
         let world = self.machine.world();
-        let mut left = world
-            .places
-            .iter()
-            .filter(|(_, place)| place.known().is_some());
+        let mut left = world.places.iter().filter(|(name, place)| {
+            let is_left = |process: &Process| runtime.knows(name) || !process.was_stopped;
+            place.known().is_some_and(is_left)
+        });
         match left.next() {
             Some((name, _)) => Err(ActorViolation::ProcessLeft(name.clone())),
             None => Ok(()),

@@ -6,18 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_policy::MonoTime;
+use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::{Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::fault::ActorFault;
 use super::trace::{ActorTrace, Line};
 use super::violation::ActorViolation;
+use crate::choices::{ChoiceKind, Choices};
 use crate::rng::Rng;
 
 mod orders;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
+/// A choice about no module.
+pub(super) const NOBODY: ModuleId = ModuleId(u32::MAX);
 /// The wall clock when a history begins.
 const WALL_BEGIN: u64 = 1_800_000_000_000;
 const KILLED: Exit = Exit::Signal {
@@ -51,6 +55,8 @@ pub(super) struct Process {
     pub(super) has_said_ready: bool,
     ignores_stop: bool,
     survives_kill: bool,
+    /// The holder was ordered to stop it, and kills it when that takes too long or when it exits.
+    pub(super) was_stopped: bool,
     /// A kill was ordered, and survived.
     was_killed: bool,
     /// It was reported as stuck: nothing more is told of it.
@@ -108,11 +114,14 @@ pub(super) struct Spawned {
 pub(super) struct Wildness {
     /// Processes fail by themselves, and messages are late.
     pub(super) is_wild: bool,
+    /// No exit is told.
+    pub(super) loses_exits: bool,
 }
 
 /// Everything behind the lock.
 pub(super) struct World {
     pub(super) rng: Rng,
+    pub(super) choices: Choices<ActorFault>,
     epoch: Instant,
     base: u64,
     last_now: MonoTime,
@@ -147,8 +156,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(seed: u64, wildness: Wildness, trace: ActorTrace) -> Machine {
+    pub(super) fn new(
+        seed: u64,
+        wildness: Wildness,
+        trace: ActorTrace,
+        choices: Choices<ActorFault>,
+    ) -> Machine {
         let world = World {
+            choices,
             rng: Rng::new(seed ^ 0xac70_0000_0000_0000),
             epoch: Instant::now(),
             base: 1_000_000_000,
@@ -186,6 +201,17 @@ impl Machine {
 }
 
 impl World {
+    /// The next choice is about this instance.
+    fn choose(&mut self, kind: ChoiceKind, name: &str) {
+        let module = name
+            .split('#')
+            .next()
+            .and_then(|name| name.strip_prefix('m'));
+        let number = module.and_then(|number| number.parse().ok());
+        let module = number.map_or(NOBODY, ModuleId);
+        self.choices.begin(kind, module, &mut self.rng);
+    }
+
     pub(super) fn now(&self) -> MonoTime {
         let passed = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         MonoTime(self.base + passed)
@@ -291,6 +317,7 @@ impl World {
 
     /// News for the runtime, in the order of its instance, a little late.
     fn tell(&mut self, instance: &Instance, generation: u64, what: ProcessEventKind) {
+        self.choose(ChoiceKind::Delay, instance.as_str());
         let delay = match self.wildness.is_wild && self.faults && self.rng.permille(60) {
             true => self.rng.span(MS(20)),
             false => self.rng.span(Duration::from_micros(200)),
@@ -376,7 +403,9 @@ impl World {
             .push(now, Line::Process(instance.to_string(), generation, what));
         let place = self.places.entry(instance.to_string()).or_default();
         (place.last_exit, place.told_exit_at) = (Some((generation, exited.clone())), None);
-        self.tell(instance, generation, ProcessEventKind::Exited(exited));
+        if !self.wildness.loses_exits {
+            self.tell(instance, generation, ProcessEventKind::Exited(exited));
+        }
     }
 
     pub(super) fn say_ready(&mut self, instance: &Instance, generation: u64) {
@@ -426,6 +455,7 @@ impl World {
             Exit::Code(0),
             Exit::Code(78),
         ];
+        self.choose(ChoiceKind::Crash, name);
         let exit = self.rng.pick(&crash);
         self.exit(&Instance::new(name, 1), generation, exit);
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use mainstay_policy::group::Scope;
-use mainstay_policy::lifecycle::Operation;
+use mainstay_policy::lifecycle::{Forecast, Operation};
 use mainstay_policy::recovery::{Decision, Failure, Verdict};
 use mainstay_policy::run::Exit;
 use mainstay_policy::spec::{RecoverySpec, RestartPolicy, Strategy};
@@ -259,8 +259,11 @@ impl Checker {
         for module in plan.ids() {
             let least = self.least_status(plan, now, module);
             ensure(status >= least, || Violation::FalseStatus(module))?;
-            let bounds = &self.shadows[module.index()].bounds;
-            if bounds.state != State::Waiting || plan.system().concurrent_restarts == 0 {
+            if self.shadows[module.index()].bounds.state != State::Waiting {
+                continue;
+            }
+            self.waits_for_what_is_missing(plan, now, lifecycle, module)?;
+            if plan.system().concurrent_restarts == 0 {
                 continue;
             }
             for holder in lifecycle.view(module).token_holders {
@@ -269,6 +272,35 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// What is forecast of a module that waits: it waits for all that its edges miss, and for
+    /// nothing else.
+    fn waits_for_what_is_missing(
+        &self,
+        plan: &Plan,
+        now: MonoTime,
+        lifecycle: &Lifecycle,
+        module: ModuleId,
+    ) -> Checked {
+        let Forecast::Needs { modules, .. } = lifecycle.forecast(now, module) else {
+            return Ok(());
+        };
+        // A run that has to stop after others is none that a start can rely on.
+        let goes = |need| matches!(lifecycle.forecast(now, need), Forecast::StopsAfter { .. });
+        let edges = plan.dependencies(module);
+        let misses = |need| {
+            edges
+                .iter()
+                .any(|it| it.to == need && !self.is_met(plan, it))
+        };
+        let names_missing = (modules.iter()).all(|need| misses(*need) || goes(*need));
+        let hard = edges.iter().filter(|edge| edge.hard);
+        let mut missing = hard.filter(|edge| !self.is_met(plan, edge));
+        let names_all = missing.all(|edge| modules.contains(&edge.to));
+        ensure(names_missing && names_all, || {
+            Violation::ForecastBroken(module)
+        })
     }
 
     /// How the system is at best with this module.

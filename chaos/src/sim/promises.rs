@@ -19,17 +19,29 @@ struct Promise {
 }
 
 impl Promise {
-    /// Whether time alone has to change the state by `now`; None: it may.
-    fn must_have_left(&self, now: MonoTime) -> Option<bool> {
+    /// Whether time alone has to change the state by `now`; None: it may. `moved`: which other
+    /// modules changed meanwhile.
+    fn must_have_left(&self, now: MonoTime, moved: impl Fn(ModuleId) -> bool) -> Option<bool> {
         match &self.forecast {
             Forecast::Retry { at, .. } => Some(*at <= now),
             Forecast::Nothing => None, // what needs it may start it again
             Forecast::Proposal { .. } | Forecast::FailedNeed { .. } => Some(false),
             forecast => match forecast.at() {
                 Some(at) if at <= now => None,
-                // A token or a need may be free because another's time has come.
-                _ if self.state == State::Waiting => None,
-                _ => Some(false),
+                _ if self.state != State::Waiting => Some(false),
+                // What it waits for may be there because the time of that has come.
+                _ => match forecast {
+                    Forecast::Needs {
+                        modules: awaited, ..
+                    }
+                    | Forecast::Token {
+                        holders: awaited, ..
+                    } if !awaited.iter().any(|module| moved(*module)) => Some(false),
+                    Forecast::Turn {
+                        after: Some(after), ..
+                    } if !moved(*after) => Some(false),
+                    _ => None,
+                },
             },
         }
     }
@@ -49,8 +61,14 @@ impl Sim {
             let now = self.lifecycle.view(promise.module);
             (now.state, now.since) != (promise.state, promise.since)
         };
+        let is_moved = |module| (before.iter()).any(|other| other.module == module && moved(other));
+        // The end of the initial startup is the end of turns.
+        let turns_end = status != self.lifecycle.status();
         for promise in &before {
-            let Some(must) = promise.must_have_left(self.now) else {
+            if turns_end && matches!(promise.forecast, Forecast::Turn { .. }) {
+                continue;
+            }
+            let Some(must) = promise.must_have_left(self.now, is_moved) else {
                 continue;
             };
             // What another's time did is an event for this one.

@@ -1,17 +1,28 @@
-//! What happens to a system in a history of the actors.
+//! What happens to a system in a history of the actors, drawn or replayed.
 //! Owns how often. Never happens any more once it is quiet.
 
 use std::time::Duration;
 
 use mainstay::simulation::SimulatedRuntime;
+use mainstay_policy::MonoTime;
 use mainstay_policy::lifecycle::Operation;
 
 use super::{ANSWER_TIME, Checked, End, History, MS, Pending, Phase, RELOAD_TIME};
+use crate::actors::fault::ActorFault;
 use crate::actors::machine::Item;
 use crate::actors::trace::Line;
 use crate::actors::violation::ActorViolation;
 
 impl History {
+    /// When the first fault is due after a start from nothing.
+    pub(super) fn first_fault_at(&self, now: MonoTime) -> MonoTime {
+        let Some(faults) = &self.replayed else {
+            return now;
+        };
+        let next = faults.front().map_or(self.replay_end, |(at, _)| *at);
+        next.max(now)
+    }
+
     pub(super) fn fault(
         &mut self,
         runtime: &SimulatedRuntime,
@@ -19,6 +30,39 @@ impl History {
         if self.phase != Phase::Faults {
             return Ok(None);
         }
+        let fault = match self.replayed.is_some() {
+            true => self.next_replayed(),
+            false => self.draw_fault(runtime),
+        };
+        let now = self.machine.world().now();
+        self.look_at_answers(now)?;
+        self.summary.faults += 1;
+        let Some(fault) = fault else {
+            return Ok(None);
+        };
+        {
+            let mut world = self.machine.world();
+            world.choices.record_fault(now, fault.clone());
+        }
+        self.happens(runtime, fault)
+    }
+
+    /// The next fault of a record; without one the faults are over.
+    fn next_replayed(&mut self) -> Option<ActorFault> {
+        let now = self.machine.world().now();
+        let due = |(at, _): &mut (MonoTime, ActorFault)| *at <= now;
+        let faults = self.replayed.as_mut()?;
+        let fault = faults.pop_front_if(due).map(|(_, fault)| fault);
+        if fault.is_none() && faults.is_empty() && now >= self.replay_end {
+            self.faults_left = 0;
+            return None;
+        }
+        let next = self.first_fault_at(now);
+        self.machine.world().push(next, Item::Fault);
+        fault
+    }
+
+    fn draw_fault(&mut self, runtime: &SimulatedRuntime) -> Option<ActorFault> {
         let gap = match self.options.is_wild && self.rng.permille(300) {
             true => MS(10),
             false => MS(self.options.gap_ms * 2),
@@ -29,31 +73,71 @@ impl History {
             let next = world.now().after(span);
             world.push(next, Item::Fault);
         }
-        let now = self.machine.world().now();
-        self.look_at_answers(now)?;
         self.faults_left = self.faults_left.saturating_sub(1);
-        self.summary.faults += 1;
         let names: Vec<String> = runtime.plan().modules().map(|it| it.name.clone()).collect();
         let nth = usize::try_from(self.rng.below(names.len() as u64)).unwrap_or(0);
-        let Some(name) = names.get(nth) else {
-            return Ok(None);
-        };
-        match self.rng.below(100) {
-            0..=34 => self.request(runtime, name),
-            35..=59 => {
-                let hang = self.rng.permille(200);
-                self.say(format!("{name} {}", if hang { "hangs" } else { "crashes" }));
-                self.machine.world().break_process(name, hang);
+        let name = names.get(nth)?.clone();
+        Some(match self.rng.below(100) {
+            0..=34 => ActorFault::Request(name, self.draw_operation()),
+            35..=59 => match self.rng.permille(200) {
+                true => ActorFault::Hang(name),
+                false => ActorFault::Crash(name),
+            },
+            60..=69 => {
+                let nth = self.rng.below(1 << 20);
+                ActorFault::ActorDies(usize::try_from(nth).unwrap_or(0))
             }
-            60..=69 => self.kill_actor(runtime),
-            70..=75 => {
-                self.say("the runtime dies".to_owned());
-                return Ok(Some(End::Died));
+            70..=75 => ActorFault::RuntimeDies,
+            76..=83 if self.options.reloads => {
+                let is_broken = self.rng.permille(150);
+                let what = self.config.edit(&mut self.rng, self.options.is_wild);
+                let text = self.config.render();
+                ActorFault::Reload {
+                    what,
+                    text,
+                    is_broken,
+                }
             }
-            76..=83 if self.options.reloads => self.reload(runtime)?,
-            84..=86 => {
-                let span = self.rng.span(Duration::from_secs(60));
-                self.say(format!("the machine sleeps for {span:.1?}"));
+            84..=86 => ActorFault::Sleep(self.rng.span(Duration::from_secs(60))),
+            87..=89 => {
+                let ms = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0);
+                ActorFault::ClockJumps(ms - 3_600_000)
+            }
+            90..=92 => ActorFault::DrainLost,
+            93 if self.options.is_wild => ActorFault::StopAll,
+            _ => ActorFault::Nothing,
+        })
+    }
+
+    fn draw_operation(&mut self) -> Operation {
+        match self.rng.below(10) {
+            0..=3 => Operation::Start,
+            4..=5 => Operation::Stop,
+            6..=7 => Operation::Restart,
+            8 => Operation::Recover,
+            _ => Operation::Wake,
+        }
+    }
+
+    fn happens(
+        &mut self,
+        runtime: &SimulatedRuntime,
+        fault: ActorFault,
+    ) -> Result<Option<End>, ActorViolation> {
+        if !matches!(fault, ActorFault::ActorDies(_) | ActorFault::Nothing) {
+            self.say(fault.to_string());
+        }
+        match fault {
+            ActorFault::Nothing => {}
+            ActorFault::Request(name, operation) => self.request(runtime, name, operation),
+            ActorFault::Crash(name) => self.machine.world().break_process(&name, false),
+            ActorFault::Hang(name) => self.machine.world().break_process(&name, true),
+            ActorFault::ActorDies(nth) => self.kill_actor(runtime, nth),
+            ActorFault::RuntimeDies => return Ok(Some(End::Died)),
+            ActorFault::Reload {
+                text, is_broken, ..
+            } => self.reload(runtime, text, is_broken)?,
+            ActorFault::Sleep(span) => {
                 self.summary.sleeps += 1;
                 self.machine.world().sleep(span);
                 for (_, by) in &mut self.reloads {
@@ -63,26 +147,21 @@ impl History {
                     pending.by = pending.by.after(span);
                 }
             }
-            87..=89 => {
-                let ms = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0) - 3_600_000;
-                self.say(format!("the wall clock jumps by {ms} ms"));
+            ActorFault::ClockJumps(ms) => {
                 self.summary.jumps += 1;
                 self.machine.world().jump_wall_clock(ms);
             }
-            90..=92 => {
-                self.say("the next drain is lost".to_owned());
+            ActorFault::DrainLost => {
                 self.summary.lost_drains += 1;
                 self.machine.world().lose_drains += 1;
             }
-            93 if self.options.is_wild => {
-                self.say("everything is stopped".to_owned());
+            ActorFault::StopAll => {
                 if !runtime.stop() {
                     return Err(ActorViolation::Overflow);
                 }
                 // What is requested from here on is refused.
                 self.wishes.clear();
             }
-            _ => {}
         }
         Ok(None)
     }
@@ -93,7 +172,7 @@ impl History {
         world.trace.push(now, Line::Fault(text));
     }
 
-    fn kill_actor(&mut self, runtime: &SimulatedRuntime) {
+    fn kill_actor(&mut self, runtime: &SimulatedRuntime, nth: usize) {
         let now = self.machine.world().now();
         while self
             .deaths
@@ -102,7 +181,6 @@ impl History {
         {
             self.deaths.pop_front();
         }
-        let nth = usize::try_from(self.rng.below(1 << 20)).unwrap_or(0);
         if let Some(actor) = runtime.kill_actor(nth) {
             self.deaths.push_back(now);
             self.summary.actor_deaths += 1;
@@ -112,26 +190,15 @@ impl History {
         }
     }
 
-    fn request(&mut self, runtime: &SimulatedRuntime, name: &str) {
-        let operation = match self.rng.below(10) {
-            0..=3 => Operation::Start,
-            4..=5 => Operation::Stop,
-            6..=7 => Operation::Restart,
-            8 => Operation::Recover,
-            _ => Operation::Wake,
-        };
-        self.say(format!(
-            "request: {} {name}",
-            format!("{operation:?}").to_lowercase()
-        ));
+    fn request(&mut self, runtime: &SimulatedRuntime, module: String, operation: Operation) {
         self.summary.requests += 1;
         if operation != Operation::Stop {
             self.wishes.clear();
         }
         let by = self.machine.world().now().after(ANSWER_TIME);
-        if let Some(answer) = runtime.request(name, operation) {
+        if let Some(answer) = runtime.request(&module, operation) {
             self.pending.push(Pending {
-                module: name.to_owned(),
+                module,
                 operation,
                 answer,
                 by,
@@ -139,18 +206,14 @@ impl History {
         }
     }
 
-    fn reload(&mut self, runtime: &SimulatedRuntime) -> Checked {
-        let broken = self.rng.permille(150);
-        let what = self.config.edit(&mut self.rng, self.options.is_wild);
-        self.write_config()?;
-        if broken {
-            let path = self.folder.join("mainstay.toml");
-            let text = format!("{}\n[module.x]\nnonsense = 1\n", self.config.render());
-            let written = std::fs::write(path, text);
-            written.map_err(|error| ActorViolation::NoStart(error.to_string()))?;
-        }
-        let broken = if broken { ", and a mistake" } else { "" };
-        self.say(format!("reload: {what}{broken}"));
+    fn reload(&mut self, runtime: &SimulatedRuntime, text: String, is_broken: bool) -> Checked {
+        let mistake = if is_broken {
+            "\n[module.x]\nnonsense = 1\n"
+        } else {
+            ""
+        };
+        self.write_config(&format!("{text}{mistake}"))?;
+        self.text = text;
         self.wishes.clear();
         let by = self.machine.world().now().after(RELOAD_TIME);
         self.reloads.push((runtime.reload(), by));

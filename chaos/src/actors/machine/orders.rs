@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{Item, KILLED, MS, Machine, Place, Process, ReadyKind, Spawned, WALL_BEGIN, World};
 use crate::actors::trace::Line;
 use crate::actors::violation::ActorViolation;
+use crate::choices::ChoiceKind;
 
 impl World {
     fn spawn(&mut self, spawn: &SpawnRequest) {
@@ -32,6 +33,7 @@ impl World {
             return;
         }
         let barred = place.process.is_some() || generation <= place.newest;
+        self.choose(ChoiceKind::Spawn, &name);
         let fails = self.wildness.is_wild && self.faults && self.rng.permille(40);
         if barred || fails {
             let step = if barred {
@@ -63,6 +65,7 @@ impl World {
 
     fn start_process(&mut self, spawn: &SpawnRequest, generation: u64) {
         let (instance, now) = (spawn.instance.clone(), self.now());
+        self.choose(ChoiceKind::Process, instance.as_str());
         let wild = self.faults && self.wildness.is_wild;
         let never = wild && self.rng.permille(60);
         let slow = if wild && self.rng.permille(100) {
@@ -85,6 +88,7 @@ impl World {
             has_said_ready: false,
             ignores_stop: self.faults && self.rng.permille(80),
             survives_kill: self.faults && self.rng.permille(15),
+            was_stopped: false,
             was_killed: false,
             is_stuck: false,
             hangs: false,
@@ -119,6 +123,7 @@ impl World {
     fn plan_exit(&mut self, spawn: &SpawnRequest, wild: bool) {
         let (instance, generation) = (spawn.instance.clone(), spawn.generation);
         let now = self.now();
+        self.choose(ChoiceKind::OwnEnd, instance.as_str());
         let is_task = spawn.argv.get(1).is_some_and(|kind| kind == "task");
         let crashes = wild && self.rng.permille(350);
         let exits = [
@@ -146,13 +151,19 @@ impl World {
         let (name, now) = (instance.to_string(), self.now());
         self.trace
             .push(now, Line::Order(name.clone(), generation, "stop"));
+        self.choose(ChoiceKind::End, &name);
         if let Some(at) = name.find('#').map(|_| now.after(self.rng.span(MS(5)))) {
             self.push_for_runtime(at, Item::CommandEnds(name, false));
             return;
         }
-        let Some(process) = self.places.get(&name).and_then(Place::known) else {
+        let place = self.places.get_mut(&name);
+        let Some(process) = place.and_then(|place| place.process.as_mut()) else {
             return;
         };
+        if process.is_stuck {
+            return;
+        }
+        process.was_stopped |= process.generation == generation;
         if process.generation == generation && !process.ignores_stop {
             let at = now.after(self.rng.span(MS(30)));
             let signal = Signal::TERMINATE;
@@ -174,6 +185,7 @@ impl World {
         let (name, now) = (instance.to_string(), self.now());
         self.trace
             .push(now, Line::Order(name.clone(), generation, "kill"));
+        self.choose(ChoiceKind::End, &name);
         let at = now.after(self.rng.span(MS(3)));
         if name.contains('#') {
             self.push_for_runtime(at, Item::CommandEnds(name, false));
@@ -196,8 +208,22 @@ impl World {
         process.is_stuck = true;
         let process = process.clone();
         self.ended(instance, &process, Exit::Stuck);
+        self.choose(ChoiceKind::End, instance.as_str());
         let at = now.after(self.rng.span(MS(30_000)));
         self.push(at, Item::Exit(instance.clone(), generation, KILLED));
+    }
+
+    /// The run of the instance is killed, then everything of it is dropped.
+    fn forget(&mut self, instance: &Instance) {
+        let name = instance.to_string();
+        self.records.remove(&name);
+        let Some(place) = self.places.get_mut(&name) else {
+            return;
+        };
+        match place.known().map(|process| process.generation) {
+            Some(generation) => self.kill(instance, generation),
+            None => (place.newest, place.last_exit) = (0, None),
+        }
     }
 
     fn command(&mut self, spawn: &SpawnRequest) -> oneshot::Receiver<(bool, String)> {
@@ -225,6 +251,7 @@ impl World {
         if what != "health probe" {
             self.trace.push(now, Line::Order(key.clone(), 0, what));
         }
+        self.choose(ChoiceKind::Hook, &name);
         let process = self.places.get(&name).and_then(Place::known).cloned();
         let wild = self.faults && self.wildness.is_wild;
         let (ok, takes) = match kind {
@@ -294,7 +321,8 @@ impl SimulatedMachine for Machine {
         self.world().records.insert(instance.to_string(), record);
     }
     fn forget(&self, instance: &Instance) {
-        self.world().records.remove(&instance.to_string());
+        self.world().forget(instance);
+        self.changed.notify_one();
     }
     fn command(&self, spawn: SpawnRequest) -> CommandEnd {
         let end = self.world().command(&spawn);
