@@ -294,7 +294,13 @@ impl Checker {
                 .iter()
                 .any(|it| it.to == need && !self.is_met(plan, it))
         };
-        let names_missing = (modules.iter()).all(|need| misses(*need) || goes(*need));
+        // What a former runtime was ending, or saw end, the lifecycle may know less of.
+        let uncertain = |need: ModuleId| {
+            let shadow = &self.shadows[need.index()];
+            shadow.halted_before || shadow.completed || shadow.bounds.uncertain
+        };
+        let mut named = modules.iter().copied();
+        let names_missing = named.all(|need| misses(need) || goes(need) || uncertain(need));
         let hard = edges.iter().filter(|edge| edge.hard);
         let mut missing = hard.filter(|edge| !self.is_met(plan, edge));
         let names_all = missing.all(|edge| modules.contains(&edge.to));
