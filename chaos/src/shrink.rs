@@ -1,6 +1,6 @@
 //! Shrinks a failure: to the fewest faults, choices and modules that break the same invariant.
-//! Owns what a failure is and what is shown of it; the search is in `minimise`. Never changes a fault: it leaves some
-//! out, and a choice that is left out is calm.
+//! Owns what a failure is and what is shown of it; the search is in `minimise`. Never changes a
+//! fault: it leaves some out, and a choice that is left out is calm.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -27,6 +27,8 @@ mod decision_tests;
 #[cfg(test)]
 mod edge_case_tests;
 mod forecast;
+#[cfg(test)]
+mod former_runs_tests;
 mod info;
 mod interface;
 mod managed_module;

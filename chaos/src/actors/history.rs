@@ -17,7 +17,7 @@ use tokio::time::sleep_until;
 
 use super::config_text::ConfigText;
 use super::fault::ActorFault;
-use super::machine::{Item, Machine, NOBODY, Process, Wildness};
+use super::machine::{Item, Machine, NOBODY, Process, Wildness, World};
 use super::trace::{ActorTrace, Line};
 use super::violation::ActorViolation;
 use super::{ActorFailure, ActorOptions, ActorSummary};
@@ -167,11 +167,7 @@ pub(super) fn run(options: ActorOptions, choices: Choices<ActorFault>) -> Outcom
         world.choices.record_end(end);
     }
     let choices = std::mem::take(&mut world.choices);
-    let mut summary = history.summary;
-    summary.processes = world.processes;
-    summary.lost_messages = world.lost_messages;
-    summary.lasted = history.quiet_until.0.min(world.last_now().0);
-    summary.fingerprint = world.trace.fingerprint();
+    let summary = history.summary_of(&world);
     let result = match result {
         Ok(()) => Ok(summary),
         Err(violation) => {
@@ -223,6 +219,16 @@ impl History {
                     self.forget_requests();
                 }
             }
+        }
+    }
+
+    fn summary_of(&self, world: &World) -> ActorSummary {
+        ActorSummary {
+            processes: world.processes,
+            lost_messages: world.lost_messages,
+            lasted: self.quiet_until.0.min(world.last_now().0),
+            fingerprint: world.trace.fingerprint(),
+            ..self.summary
         }
     }
 
