@@ -198,10 +198,12 @@ impl Lifecycle {
                 holders,
             };
         }
-        let serial = !self.for_turn.is_empty();
+        // Out of the initial startup nothing holds it any more.
+        let after = self.turn.filter(|_| self.is_serial());
+        let at = if self.is_serial() { self.turn_at } else { now };
         Forecast::Turn {
-            after: self.turn,
-            at: (serial && self.turn.is_none()).then_some(self.turn_at),
+            after,
+            at: after.is_none().then_some(at),
         }
     }
 }

@@ -118,7 +118,7 @@ impl Lifecycle {
         }
     }
 
-    fn is_serial(&self) -> bool {
+    pub(super) fn is_serial(&self) -> bool {
         self.phase == SystemPhase::Starting && !self.plan.system().parallel_startup
     }
 
