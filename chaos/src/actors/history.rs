@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay::simulation::{Reload, SimulatedMachine, SimulatedRuntime, Takeover};
-use mainstay_policy::MonoTime;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::{DependencyCondition, Kind};
+use mainstay_policy::{MonoTime, Plan};
 use mainstay_process::ProcessEventKind;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
 use super::config_text::ConfigText;
 use super::fault::ActorFault;
-use super::machine::{Item, Machine, NOBODY, Process, Wildness, World};
+use super::machine::{Item, Machine, NOBODY, Process, Spawned, Wildness, World};
 use super::trace::{ActorTrace, Line};
 use super::violation::ActorViolation;
 use super::{ActorFailure, ActorOptions, ActorSummary};
@@ -87,6 +87,8 @@ pub(super) struct History {
     reloads: Vec<(Reload, MonoTime)>,
     /// Known for certain of the last request for each module.
     pub(super) wishes: BTreeMap<String, Wish>,
+    /// The plan at the last look.
+    seen_plan: Option<Arc<Plan>>,
     /// What a new start reads.
     text: String,
     /// The faults of a record that are still to happen, and when they end; None: they are drawn.
@@ -145,6 +147,7 @@ pub(super) fn run(options: ActorOptions, choices: Choices<ActorFault>) -> Outcom
         rng,
         folder: folder.path().to_owned(),
         machine: Arc::new(machine),
+        seen_plan: None,
         text: config.render(),
         replayed: faults,
         replay_end,
@@ -272,6 +275,7 @@ impl History {
         let machine = Arc::clone(&self.machine) as Arc<dyn SimulatedMachine>;
         let started = SimulatedRuntime::start(&self.folder, machine, takeover).await;
         let mut runtime = started.map_err(ActorViolation::NoStart)?;
+        self.seen_plan = Some(runtime.plan());
         {
             let mut world = self.machine.world();
             if returns {
@@ -413,28 +417,17 @@ impl History {
             if self.wishes.get(&name) == Some(&Wish::Down) {
                 return Err(ActorViolation::StartedThoughDown(name));
             }
-            let Some(module) = runtime.find(&name) else {
+            // The order may have been given just before another plan followed.
+            let plan = runtime.plan();
+            let Some(need) = missing_need(&plan, &spawned) else {
                 continue;
             };
-            let plan = runtime.plan();
-            for edge in runtime.spec(module).edges.iter().filter(|edge| edge.hard) {
-                let Some(need) = plan.get(edge.to) else {
-                    continue;
-                };
-                let Some(truth) = spawned.truth.get(&need.name) else {
-                    return Err(ActorViolation::StartedTooEarly(name, need.name.clone()));
-                };
-                let met = match edge.until {
-                    DependencyCondition::Started => truth.is_up,
-                    DependencyCondition::Ready | DependencyCondition::Healthy => truth.is_ready,
-                    DependencyCondition::Completed => truth.has_completed,
-                };
-                let done = need.kind == Kind::Task && truth.has_completed;
-                if !met && !done {
-                    return Err(ActorViolation::StartedTooEarly(name, need.name.clone()));
-                }
+            let before = self.seen_plan.as_ref();
+            if before.is_none_or(|before| missing_need(before, &spawned).is_some()) {
+                return Err(ActorViolation::StartedTooEarly(name, need));
             }
         }
+        self.seen_plan = Some(runtime.plan());
         self.look_at_answers(now)
     }
 
@@ -544,4 +537,23 @@ impl History {
             None => Ok(()),
         }
     }
+}
+
+/// What a module that was started needs by this plan and had not.
+fn missing_need(plan: &Plan, spawned: &Spawned) -> Option<String> {
+    let module = plan.find(&spawned.instance.to_string())?;
+    let edges = plan.module(module).edges.iter().filter(|edge| edge.hard);
+    let mut needs = edges.filter_map(|edge| Some((edge, plan.get(edge.to)?)));
+    let missing = needs.find(|(edge, need)| {
+        let Some(truth) = spawned.truth.get(&need.name) else {
+            return true;
+        };
+        let met = match edge.until {
+            DependencyCondition::Started => truth.is_up,
+            DependencyCondition::Ready | DependencyCondition::Healthy => truth.is_ready,
+            DependencyCondition::Completed => truth.has_completed,
+        };
+        !met && !(need.kind == Kind::Task && truth.has_completed)
+    });
+    missing.map(|(_, need)| need.name.clone())
 }

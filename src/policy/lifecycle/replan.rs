@@ -43,6 +43,9 @@ impl Lifecycle {
         let changes: BTreeMap<ModuleId, ChangeClass> = changes.iter().copied().collect();
         let changed = self.carry_over(now, former.number(), &changes);
         self.is_changing = true;
+        // Whoever waits is looked at again: it may wait in another queue now.
+        self.for_turn = RankSet::new(self.graph.order().len());
+        self.for_token.clear();
         self.merge_graphs();
         let starting: BTreeSet<ModuleId> = self
             .ids()

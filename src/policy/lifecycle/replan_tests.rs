@@ -550,3 +550,29 @@ fn the_attempts_of_a_module_that_comes_back_failed_count_once_in_its_group() {
     run(&mut script, &[("b exit 1", "")]);
     assert_eq!(script.state("b"), State::Failed);
 }
+
+/// It waited for its turn, which the new plan has no more, and needs a token.
+#[test]
+fn who_waited_for_a_turn_waits_for_a_token_when_modules_start_together() {
+    use crate::fixture::modules;
+    use crate::spec::SystemSpec;
+    let numbered = |number, parallel_startup| {
+        let system = SystemSpec {
+            parallel_startup,
+            concurrent_restarts: 1,
+            ..system()
+        };
+        Plan::new(number, system, modules("a\nb\nc")).expect("a good plan")
+    };
+    let mut script = LifecycleScript::new(numbered(1, false));
+    run(&mut script, &[("boot", "run a"), ("a up", "run b")]);
+    run(&mut script, &[("b up", "run c"), ("a exit 1", "")]);
+    run(&mut script, &[("b exit 1", ""), ("wait 200ms", "")]);
+    let done = script.lifecycle.replan(script.now, numbered(2, true), &[]);
+    done.expect("it follows");
+    run(
+        &mut script,
+        &[("wait 0ms", "run a, plan 2"), ("c up", "started")],
+    );
+    run(&mut script, &[("a up", "run b")]);
+}
