@@ -12,7 +12,7 @@ use mainstay_protocol::{EventKind, ModuleState, StateCause};
 use crate::daemon::{Daemon, binary, in_both_ways, kill, lives, misbehave, prepare, script};
 
 /// Quick samples and a quick ladder.
-const QUICK: &str = "[resources]\ncheck_interval = \"200ms\"\ndwell = \"300ms\"\n\
+pub(crate) const QUICK: &str = "[resources]\ncheck_interval = \"200ms\"\ndwell = \"300ms\"\n\
                      release = \"500ms\"\n";
 
 /// Windows of 5 s in which a hog has to be at its ceiling once.
@@ -21,7 +21,7 @@ const WINDOWS_MAX: usize = 4;
 const LEFT_MIN: f64 = 50.0;
 
 /// All processes of the session that a module's main process leads.
-fn tree(main: u32) -> Vec<u32> {
+pub(crate) fn tree(main: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| field(*pid, 3) == u64::from(main))
@@ -41,7 +41,7 @@ fn is_stopped(pid: u32) -> bool {
 }
 
 /// CPU time of a tree in milliseconds.
-fn used(main: u32) -> u64 {
+pub(crate) fn used(main: u32) -> u64 {
     let ticks = tree(main)
         .into_iter()
         .map(|pid| field(pid, 11) + field(pid, 12));
@@ -49,7 +49,7 @@ fn used(main: u32) -> u64 {
 }
 
 /// Percent of a core that each tree uses over a time.
-fn observe(mains: &[u32], span: Duration) -> Vec<f64> {
+pub(crate) fn observe(mains: &[u32], span: Duration) -> Vec<f64> {
     let before: Vec<u64> = mains.iter().map(|main| used(*main)).collect();
     let began = Instant::now();
     std::thread::sleep(span);
@@ -61,12 +61,12 @@ fn observe(mains: &[u32], span: Duration) -> Vec<f64> {
 }
 
 /// A script that keeps so many processes busy.
-fn hog(processes: usize) -> String {
+pub(crate) fn hog(processes: usize) -> String {
     let spin = "(while :; do :; done) & ";
     script(&format!("{} wait", spin.repeat(processes)))
 }
 
-fn main_of(daemon: &Daemon, name: &str) -> u32 {
+pub(crate) fn main_of(daemon: &Daemon, name: &str) -> u32 {
     daemon.module(name).pid.expect("it runs")
 }
 
@@ -193,6 +193,12 @@ fn a_module_whose_ladder_ends_with_stop_stays_stopped() {
     assert_eq!(view.generation, 1);
 }
 
+/// How often a test kills: so often, or as the environment says (MAINSTAY_TEST_KILLS=100).
+fn kills(usual: u32) -> u32 {
+    let asked = std::env::var("MAINSTAY_TEST_KILLS").ok();
+    asked.and_then(|count| count.parse().ok()).unwrap_or(usual)
+}
+
 #[test]
 fn nothing_stays_frozen_when_the_runtime_is_killed() {
     in_both_ways(|| {
@@ -202,7 +208,7 @@ fn nothing_stays_frozen_when_the_runtime_is_killed() {
         );
         let daemon = Daemon::start(&modules);
         let main = main_of(&daemon, "it");
-        for _ in 0..20 {
+        for _ in 0..kills(20) {
             daemon.kill_runtime();
             let before = used(main);
             daemon.wait("it to run on", || (used(main) > before).then_some(()));
@@ -219,7 +225,7 @@ fn nothing_stays_frozen_when_the_runtime_is_killed() {
 #[test]
 fn nothing_stays_behind_frozen_when_the_holder_is_killed() {
     in_both_ways(|| {
-        for _ in 0..5 {
+        for _ in 0..kills(5) {
             let modules = format!(
                 "[module.it]\ncommand = {}\nlimits = {{ cpu_percent = 5 }}\n",
                 hog(3)

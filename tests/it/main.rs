@@ -15,6 +15,8 @@ mod changes;
 mod clients;
 mod config_verbs;
 mod configuration;
+#[cfg(target_os = "linux")]
+mod control_groups;
 mod daemon;
 mod decisions;
 mod delivery;
@@ -39,7 +41,11 @@ mod hygiene;
 mod import;
 mod ipc;
 mod ipc_levels;
+#[cfg(target_os = "linux")]
+mod isolation;
 mod journal;
+#[cfg(target_os = "linux")]
+mod limited_programs;
 mod limits;
 mod live_keys;
 #[cfg(unix)]
@@ -49,6 +55,8 @@ mod memory;
 mod namespaces;
 mod notify;
 mod odd_files;
+#[cfg(target_os = "linux")]
+mod odd_limits;
 mod output;
 mod pitfalls;
 mod private;

@@ -267,6 +267,46 @@ fn commands_that_are_missing_fork_or_flood_fail_or_succeed_as_their_exit_code_sa
     }
 }
 
+/// Waits in its kernel for a child that never executes a program, and hears no signal but SIGKILL.
+#[cfg(target_arch = "x86_64")]
+const VFORKS: &str = "import ctypes, time
+ctypes.CDLL(None).syscall(56, 0x4000 | 17, 0, 0, 0, 0)
+time.sleep(1000)";
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn a_command_that_waits_in_its_kernel_is_killed_with_the_child_that_it_waits_for() {
+    let python = std::process::Command::new("python3")
+        .arg("--version")
+        .output();
+    if python.is_err() {
+        return crate::daemon::skip("there is no python3");
+    }
+    let count = AtomicU32::new(0);
+    crate::daemon::in_both_ways(|| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("vforks-{}-{number}", std::process::id());
+        let probe = format!(
+            "{{ exec = {:?}, role = \"readiness\", timeout = \"1s\", \
+             unhealthy_threshold = 1 }}",
+            ["python3", "-c", VFORKS, &mark]
+        );
+        let daemon = Daemon::start(&probed(&probe));
+        let running = || {
+            let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+            let words = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline"));
+            let words = entries.filter_map(|entry| words(entry).ok());
+            let is_its = |words: &Vec<u8>| String::from_utf8_lossy(words).contains(&mark);
+            words.filter(is_its).count()
+        };
+        let issue = first_failure(&daemon);
+        assert!(issue.contains("it took too long and was killed"), "{issue}");
+        assert!(running() <= 2, "one check at a time");
+        daemon.change("module.stop", "one");
+        daemon.wait("all of them to be gone", || (running() == 0).then_some(()));
+    });
+}
+
 #[test]
 fn a_hundred_probes_a_second_on_one_server_fail_none() {
     let (address, count) = server(|mut stream| {

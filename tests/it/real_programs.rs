@@ -14,7 +14,7 @@ use mainstay_protocol::{ModuleState, SystemStatus};
 use crate::daemon::{Daemon, free_address, kill, lives, prepare, skip};
 
 /// A program in PATH or where servers are.
-fn installed(name: &str) -> Option<PathBuf> {
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
     folders
@@ -102,7 +102,7 @@ fn redis() {
 }
 
 /// A configuration of nginx that keeps all it writes in the test's folder.
-fn nginx_conf(address: &str) -> String {
+pub(crate) fn nginx_conf(address: &str) -> String {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {kind};\n"))
         .concat();

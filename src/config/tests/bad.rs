@@ -168,6 +168,26 @@ fn an_isolation_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn limits_of_nothing_and_below_are_refused() {
+    for (key, values) in [
+        ("cpu_percent", &["0", "-1", "0.0", "1e12", "\"20%\""][..]),
+        ("memory_mb", &["0", "-5", "1000000001", "1.5"]),
+        ("threads", &["0", "-1"]),
+        ("processes", &["0", "-1"]),
+        ("io_mb_per_s", &["0", "-1"]),
+        ("file_handles", &["0", "-1", "7"]),
+        ("nice", &["20", "-21"]),
+        ("oom_score_adj", &["1001", "-1001"]),
+        ("cpu_affinity", &["[-1]", "[1024]", "0"]),
+    ] {
+        for value in values {
+            let text = module(&format!("limits.{key} = {value}"));
+            assert_has(&problem(&text), &[&format!("module.a.limits.{key}")]);
+        }
+    }
+}
+
+#[test]
 fn a_probe_without_sense_says_why() {
     for (text, parts) in [
         (
