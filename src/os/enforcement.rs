@@ -127,6 +127,11 @@ fn unix(tree: &str, controllers: &[String]) -> Vec<LimitSupport> {
     };
     let stops = "stopped for a part of every 100 ms";
     let reported = "reported, and climbs the throttle ladder";
+    let threads = if cfg!(target_os = "linux") {
+        reported
+    } else {
+        "not counted"
+    };
     let mut limits = vec![
         by_group(
             support("cpu_percent", Some("governor"), stops),
@@ -140,7 +145,7 @@ fn unix(tree: &str, controllers: &[String]) -> Vec<LimitSupport> {
         ),
         support("file_handles", Some("rlimit"), "gets EMFILE"),
         by_group(
-            support("threads", None, reported),
+            support("threads", None, threads),
             "pids",
             "gets EAGAIN (pids.max counts threads)",
         ),
@@ -200,13 +205,14 @@ fn isolation() -> Vec<LimitSupport> {
 }
 
 fn windows() -> Vec<LimitSupport> {
-    let reported = "reported, and climbs the throttle ladder";
-    vec![
+    let mut limits = vec![
         support("cpu_percent", Some("job"), "throttled by a CPU rate"),
         support("memory_mb", Some("job"), "gets no memory"),
-        support("threads", None, reported),
+        support("threads", None, "not counted"),
         support("processes", Some("job"), "cannot start another process"),
-    ]
+    ];
+    limits.extend(isolation());
+    limits
 }
 
 #[cfg(test)]

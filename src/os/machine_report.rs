@@ -31,6 +31,7 @@ pub(crate) fn report(enforcement: &Enforcement, state_dir: &Path) -> DoctorRepor
         watches("max_user_instances", 128),
         clock(),
         pressure(),
+        network(),
         disk(state_dir),
     ];
     DoctorReport {
@@ -116,6 +117,18 @@ fn pressure() -> Option<MachineCheck> {
 #[cfg(not(target_os = "linux"))]
 fn pressure() -> Option<MachineCheck> {
     None
+}
+
+/// What is counted of network traffic; no setting of the machine changes it.
+fn network() -> Option<MachineCheck> {
+    let text = match cfg!(target_os = "linux") {
+        true => {
+            "counted for the machine, not for each module: the kernel counts it for network \
+             namespaces and by BPF programs alone"
+        }
+        false => "not counted on this system",
+    };
+    Some(check("network", true, text.to_owned(), ""))
 }
 
 fn disk(state_dir: &Path) -> Option<MachineCheck> {
