@@ -553,7 +553,8 @@ fn missing_need(plan: &Plan, spawned: &Spawned) -> Option<String> {
             DependencyCondition::Ready | DependencyCondition::Healthy => truth.is_ready,
             DependencyCondition::Completed => truth.has_completed,
         };
-        !met && !(need.kind == Kind::Task && truth.has_completed)
+        let has_completed = need.kind == Kind::Task && truth.has_completed;
+        !met && !has_completed
     });
     missing.map(|(_, need)| need.name.clone())
 }
