@@ -218,6 +218,15 @@ pub(crate) enum PathError {
          --system"
     )]
     NoUserServices,
+    #[cfg_attr(
+        any(windows, target_os = "macos"),
+        expect(dead_code, reason = "systemd's rule")
+    )]
+    #[error(
+        "cannot start {} from a unit: systemd takes no program with a quotation mark or a \
+         backslash in its path; move it, or call it by a link", .0.display()
+    )]
+    Program(PathBuf),
     #[error("cannot name {0:?} in a service: it has a control character; use a path without one")]
     Control(PathBuf),
 }

@@ -148,6 +148,7 @@ pub(crate) fn text(spec: &ServiceSpec) -> Result<String, PathError> {
         // What it does not stop is sent SIGTERM, which does the same.
         ("ExecStop", &["down"]),
     ] {
+        check_program(&spec.program)?;
         let words: Vec<String> = spec.command(verb)?.iter().map(|word| quote(word)).collect();
         let dash = if key == "ExecStop" { "-" } else { "" };
         line(&format!("{key}={dash}:{}", words.join(" ")));
@@ -256,6 +257,14 @@ fn sandbox(spec: &ServiceSpec) -> Result<String, PathError> {
         text.push('\n');
     }
     Ok(text)
+}
+
+/// systemd accepts everything in arguments, and not in the name of a program.
+fn check_program(program: &Path) -> Result<(), PathError> {
+    match text_of(program)?.contains(['"', '\'', '\\']) {
+        true => Err(PathError::Program(program.to_owned())),
+        false => Ok(()),
+    }
 }
 
 /// One word of a unit: in quotes where it has to be, and without specifiers. `:` before a command

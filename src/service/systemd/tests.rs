@@ -32,7 +32,7 @@ pub(crate) fn odd(scope: Scope) -> ServiceSpec {
     let folder = PathBuf::from("/srv/a b/\"q\" 'p'/100%s/$HOME/back\\slash/<ü&>");
     ServiceSpec {
         name_option: true,
-        program: folder.join("mainstay"),
+        program: PathBuf::from("/srv/a b/100%s/$HOME/ü/mainstay"),
         config_dir: folder.join("x".repeat(300)),
         state_dir: folder.join("state"),
         writable: vec![folder.join("data")],
@@ -48,6 +48,38 @@ fn units_are_as_reviewed() {
     insta::assert_snapshot!("systemd_system", unit(shop(Scope::System)));
     insta::assert_snapshot!("systemd_user", unit(shop(Scope::User)));
     insta::assert_snapshot!("systemd_odd", unit(odd(Scope::System)));
+}
+
+/// The unit of the Debian package is a template: one instance for each system in /etc/mainstay.
+#[test]
+fn the_unit_of_the_package_is_made_the_same_way() {
+    let path = |text: &str| PathBuf::from(text).join("INSTANCE");
+    let spec = ServiceSpec {
+        name: "INSTANCE".to_owned(),
+        name_option: true,
+        config_dir: path("/etc/mainstay"),
+        state_dir: path("/var/lib/mainstay"),
+        log_dir: path("/var/lib/mainstay").join("logs"),
+        runtime_dir: path("/run/mainstay"),
+        writable: Vec::new(),
+        variables: vec![("XDG_STATE_HOME".to_owned(), "/var/lib".to_owned())],
+        ..shop(Scope::System)
+    };
+    let unit = text(&spec).expect("a unit").replace("INSTANCE", "%i");
+    let unit = unit
+        .split_once("[Unit]")
+        .expect("comments, then the unit")
+        .1;
+    let expected = format!(
+        "# A system of mainstay with its configuration in /etc/mainstay/NAME:\n\
+         # systemctl enable --now mainstay@NAME\n[Unit]{unit}"
+    );
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd/mainstay@.service");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &expected).expect("written");
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(written, expected, "UPDATE_GOLDEN=1 writes it");
 }
 
 #[test]
@@ -79,6 +111,17 @@ fn a_path_that_no_unit_can_name_is_refused() {
         refused
             .to_string()
             .ends_with("it is no UTF-8; use a path that is")
+    );
+    let program = PathBuf::from("/srv/a \"b\"/mainstay");
+    let quoted = ServiceSpec {
+        program,
+        ..shop(Scope::System)
+    };
+    let refused = text(&quoted).expect_err("a program with quotation marks");
+    assert!(
+        refused
+            .to_string()
+            .starts_with("cannot start /srv/a \"b\"/mainstay from a unit: ")
     );
     let refused = text(&with(OsStr::new("/srv/a\nExecStart=/bin/false"))).expect_err("two lines");
     assert_eq!(
