@@ -422,7 +422,7 @@ impl ModuleActorState {
                 tracing::warn!(module = &*self.ctx.name(self.id), "{message}");
             }
             ProcessEventKind::NotifyDrained => {
-                self.extend_for_debugger(generation);
+                self.hold_for_debugger(generation);
                 self.note(RunEvent::NotifyDrained { generation });
             }
             ProcessEventKind::Exited(exited) => self.on_exit(generation, &exited),
@@ -445,11 +445,11 @@ impl ModuleActorState {
 
     /// A process that a debugger holds feeds no watchdog and is ready no sooner: a deadline that
     /// has passed is moved.
-    fn extend_for_debugger(&mut self, generation: u64) {
+    fn hold_for_debugger(&mut self, generation: u64) {
         let (instance, now) = (self.ctx.instance(self.id), self.ctx.os.now());
         if self.ctx.os.held_since(&instance, now) == Some(RunHold::Debugger) {
             let by = DEBUGGER_EXTENSION;
-            self.note(RunEvent::TimeoutExtended { generation, by });
+            self.note(RunEvent::Held { generation, by });
         }
     }
 

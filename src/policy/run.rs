@@ -215,6 +215,7 @@ impl RunMachine {
             | RunEvent::ReadyReported { generation }
             | RunEvent::Probed { generation, .. }
             | RunEvent::TimeoutExtended { generation, .. }
+            | RunEvent::Held { generation, .. }
             | RunEvent::WatchdogFed { generation }
             | RunEvent::NotifyDrained { generation }
             | RunEvent::StoppingReported { generation }
@@ -257,7 +258,11 @@ impl RunMachine {
                 _ => {}
             },
             RunEvent::Probed { ok, .. } => self.probed(now, ok),
-            RunEvent::TimeoutExtended { by, .. } => self.extend(spec, now, by),
+            // More time buys nothing for a watchdog: that is fed, or not.
+            RunEvent::TimeoutExtended { .. } if self.is_ready() && !self.stopping_reported => {}
+            RunEvent::TimeoutExtended { by, .. } | RunEvent::Held { by, .. } => {
+                self.extend(spec, now, by);
+            }
             RunEvent::WatchdogFed { .. } => self.watchdog_fed(spec, now),
             RunEvent::NotifyDrained { .. } => self.notify_drained(spec, now),
             RunEvent::StoppingReported { .. } => self.stopping_reported(spec, now),

@@ -385,8 +385,8 @@ fn probes_and_the_watchdog_pause_while_a_debugger_holds_the_process() {
     daemon.wait("eight watchdogs", || (Instant::now() > end).then_some(()));
     let now = daemon.module("one");
     assert_eq!(
-        (now.pid, now.restarts),
-        (before.pid, 0),
+        (now.pid, now.restarts, now.state),
+        (before.pid, 0, ModuleState::Running),
         "it was left alone"
     );
     drop(debugger.stdin.take());

@@ -119,6 +119,13 @@ pub enum RunEvent {
         /// From now.
         by: Duration,
     },
+    /// A debugger holds it: it can neither become ready nor feed its watchdog.
+    Held {
+        /// The run.
+        generation: u64,
+        /// How far a deadline is moved, from now.
+        by: Duration,
+    },
     /// The module is alive.
     WatchdogFed {
         /// The run.

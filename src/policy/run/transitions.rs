@@ -172,7 +172,6 @@ impl RunMachine {
     pub(super) fn extend(&mut self, spec: &ModuleSpec, now: MonoTime, by: Duration) {
         let asked = now.after(by);
         match &mut self.actual {
-            RunPhase::Running { .. } if !self.stopping_reported => return,
             RunPhase::Preparing {
                 ready_deadline: deadline,
             }

@@ -176,3 +176,20 @@ fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
     let bite = step(&mut module, &spec, at(69), listened);
     assert_eq!(bite, [ending(Cause::Watchdog), terminate(10)]);
 }
+
+#[test]
+fn who_is_held_by_a_debugger_feeds_no_watchdog_and_goes_on() {
+    let at = |seconds| MonoTime(0).after(SEC(seconds));
+    let (spec, generation, by) = (spec(), G, SEC(10));
+    let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
+    let more = RunEvent::TimeoutExtended { generation, by };
+    step(&mut module, &spec, at(4), more);
+    assert_eq!(module.deadline(), Some(at(5)), "words buy no time for it");
+    let listen = Some(RunEffect::DrainNotify { generation });
+    assert_eq!(module.next_effect(&spec, at(5)), listen);
+    let held = RunEvent::Held { generation, by };
+    assert!(step(&mut module, &spec, at(5), held).is_empty());
+    let listened = RunEvent::NotifyDrained { generation };
+    assert!(step(&mut module, &spec, at(5), listened).is_empty());
+    assert_eq!(module.deadline(), Some(at(15)));
+}
