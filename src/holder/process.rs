@@ -22,6 +22,10 @@ pub(crate) enum Unseen {
     /// It has none in the moment of an exec: it will soon.
     Executing,
     /// It does not let itself be read in time.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only Linux lets a read wait for an exec")
+    )]
     Hidden,
 }
 
@@ -33,6 +37,10 @@ pub(crate) enum Tag {
     /// It was never given one: it has what this process has.
     Untouched,
     /// It had one and has changed it.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only Linux has tags")
+    )]
     Forged,
 }
 

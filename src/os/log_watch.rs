@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The pause where changes are not reported.
@@ -14,12 +14,18 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) struct LogWatch {
     #[cfg(target_os = "linux")]
     inotify: Option<nix::sys::inotify::Inotify>,
-    folder: PathBuf,
+    #[cfg(target_os = "linux")]
+    folder: std::path::PathBuf,
+    #[cfg(target_os = "linux")]
     is_watched: bool,
 }
 
 impl LogWatch {
     /// A watch over a folder, which may not be there yet.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(unused_variables, reason = "only Linux watches the folder")
+    )]
     pub(crate) fn new(folder: &Path) -> LogWatch {
         LogWatch {
             #[cfg(target_os = "linux")]
@@ -27,7 +33,9 @@ impl LogWatch {
                 use nix::sys::inotify::{InitFlags, Inotify};
                 Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()
             },
+            #[cfg(target_os = "linux")]
             folder: folder.to_owned(),
+            #[cfg(target_os = "linux")]
             is_watched: false,
         }
     }

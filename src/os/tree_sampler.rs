@@ -70,10 +70,10 @@ impl TreeSampler {
         } else {
             self.walk(&walked)
         };
-        let trees = roots.iter().zip(groups);
-        let trees = trees.map(|((_, live), group)| {
+        let trees = roots.iter().zip(members_of(&groups)).zip(groups);
+        let trees = trees.map(|(((_, live), members), group)| {
             let processes = match &group {
-                Some(group) => members(&group.path),
+                Some(_) => members,
                 None => walked.remove(&live.pid)?,
             };
             let is_main = |one: &ProcStat| {
@@ -87,8 +87,10 @@ impl TreeSampler {
 
     /// What the trees of these runs use.
     pub(crate) fn usage(&mut self, roots: &[TreeRoot]) -> Vec<Option<TreeUsage>> {
-        let trees = self.trees(roots).into_iter();
-        trees.map(|tree| tree.as_ref().map(Tree::usage)).collect()
+        let trees = self.trees(roots);
+        let handles = Handles::of(trees.iter().flatten());
+        let usage = |tree: &Tree| tree.usage(&handles);
+        trees.iter().map(|tree| tree.as_ref().map(usage)).collect()
     }
 
     fn group(&mut self, (instance, live): &TreeRoot) -> Option<Group> {
@@ -182,7 +184,7 @@ impl Tree {
         counted.unwrap_or_else(|| self.processes.iter().map(process_cpu_ns).sum())
     }
 
-    fn usage(&self) -> TreeUsage {
+    fn usage(&self, handles: &Handles) -> TreeUsage {
         let group = self.group.as_ref();
         let held = group.and_then(|group| number(&group.path.join("memory.current")));
         let resident = || self.processes.iter().map(|one| one.rss_pages).sum::<u64>();
@@ -190,14 +192,11 @@ impl Tree {
             Some(bytes) => (bytes, MemoryKind::Cgroup),
             None => (resident().saturating_mul(page_bytes()), MemoryKind::Rss),
         };
-        let pids = self.all().into_iter().map(u32::cast_signed).collect();
-        let of = |pid: i32| {
-            (
-                open_files(pid.cast_unsigned()),
-                io_bytes(pid.cast_unsigned()),
-            )
-        };
-        let (files, io): (Vec<u64>, Vec<Option<u64>>) = look_at_all(pids, of).into_iter().unzip();
+        let handles = self
+            .processes
+            .iter()
+            .filter_map(|one| handles.0.get(&one.pid));
+        let (files, io): (Vec<u64>, Vec<Option<u64>>) = handles.copied().unzip();
         TreeUsage {
             cpu_ns: self.cpu_ns(),
             memory_bytes,
@@ -208,6 +207,41 @@ impl Tree {
             io_bytes: io.into_iter().sum(),
         }
     }
+}
+
+/// Open files of processes, and the bytes that they had read and written.
+struct Handles(HashMap<u32, (u64, Option<u64>)>);
+
+impl Handles {
+    /// Of all trees at once: each list of looks costs a change of thread.
+    fn of<'a>(trees: impl Iterator<Item = &'a Tree>) -> Handles {
+        let pids = trees.flat_map(|tree| &tree.processes).map(|one| one.pid);
+        let look = |pid: i32| {
+            let pid = pid.cast_unsigned();
+            (pid, (open_files(pid), io_bytes(pid)))
+        };
+        let seen = look_at_all(pids.map(u32::cast_signed).collect(), look);
+        Handles(seen.into_iter().collect())
+    }
+}
+
+/// The processes of each of these control groups; of no group, none.
+fn members_of(groups: &[Option<Group>]) -> Vec<Vec<ProcStat>> {
+    let (mut pids, mut places) = (Vec::new(), HashMap::new());
+    for (place, group) in groups.iter().enumerate() {
+        let before = pids.len();
+        if let Some(group) = group {
+            collect_pids(&group.path, 0, &mut pids);
+        }
+        places.extend(pids[before..].iter().map(|pid| (*pid, place)));
+    }
+    let mut members = vec![Vec::new(); groups.len()];
+    for stat in stats(pids) {
+        if let Some(place) = places.get(&stat.pid) {
+            members[*place].push(stat);
+        }
+    }
+    members
 }
 
 /// The processes of a control group and of the groups in it.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::own_table::leave_shared_table;
@@ -22,8 +22,6 @@ const USER_LOST_MAX: usize = 8;
 const LOST_MAX: usize = 256;
 /// Threads that wait for the next look.
 const IDLE_MAX: usize = 2;
-/// Results of a list that may wait.
-const LIST_BUFFER: usize = 64;
 
 /// A thread that looks.
 #[derive(Debug)]
@@ -39,6 +37,21 @@ struct Lost {
     pid: i32,
     user: Option<u32>,
     thread: Weak<()>,
+}
+
+/// What a thread has seen of a list so far.
+#[derive(Debug)]
+struct Seen<T> {
+    results: Vec<T>,
+    /// The thread is through, or nobody waits for it any more.
+    is_over: bool,
+}
+
+/// The results of one list. Who waits is woken once, at the end of the list.
+#[derive(Debug)]
+struct Results<T> {
+    seen: Mutex<Seen<T>>,
+    over: Condvar,
 }
 
 static IDLE: Mutex<Vec<Looker>> = Mutex::new(Vec::new());
@@ -67,16 +80,15 @@ fn look_at_each<T: Send + 'static>(
         let Some(looker) = idle.or_else(|| start().ok()) else {
             break;
         };
-        let (results, seen) = sync_channel(LIST_BUFFER);
-        let list = pids.clone();
-        let looks = Box::new(move || {
-            // Stops when a result comes too late.
-            let _ = list.into_iter().try_for_each(|pid| results.send(look(pid)));
-        });
-        let _ = looker.looks.send(looks); // of one that has ended no result comes
-        let before = found.len();
-        found.extend(pids.iter().map_while(|_| seen.recv_timeout(timeout).ok()));
-        let done = found.len() - before;
+        let results = Arc::new(Results::new(pids.len()));
+        let (list, sees) = (pids.clone(), Arc::clone(&results));
+        let looks = Box::new(move || sees.fill(list, look));
+        let mut done = 0;
+        if looker.looks.send(looks).is_ok() {
+            let seen = results.wait(timeout);
+            done = seen.len();
+            found.extend(seen);
+        }
         let Some(pid) = pids.get(done).copied() else {
             give_back(looker);
             break;
@@ -87,6 +99,48 @@ fn look_at_each<T: Send + 'static>(
         leave_out_lost(&mut pids);
     }
     found
+}
+
+impl<T> Results<T> {
+    fn new(count: usize) -> Results<T> {
+        let results = Vec::with_capacity(count);
+        Results {
+            seen: Mutex::new(Seen {
+                results,
+                is_over: false,
+            }),
+            over: Condvar::new(),
+        }
+    }
+
+    /// Looks at each process, until a look took so long that nobody waits any more.
+    fn fill(&self, pids: Vec<i32>, look: fn(i32) -> T) {
+        for pid in pids {
+            let result = look(pid);
+            let mut seen = lock(&self.seen);
+            if seen.is_over {
+                return;
+            }
+            seen.results.push(result);
+        }
+        lock(&self.seen).is_over = true;
+        self.over.notify_one();
+    }
+
+    /// Returns all results, or those before a look that took longer than the timeout.
+    fn wait(&self, timeout: Duration) -> Vec<T> {
+        let mut seen = lock(&self.seen);
+        loop {
+            let before = seen.results.len();
+            let waited = self.over.wait_timeout(seen, timeout);
+            let (now, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+            seen = now;
+            if seen.is_over || timed_out.timed_out() && seen.results.len() == before {
+                seen.is_over = true;
+                return std::mem::take(&mut seen.results);
+            }
+        }
+    }
 }
 
 /// Whether nothing is known of a process because looks at it do not return in time.

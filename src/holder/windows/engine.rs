@@ -39,6 +39,8 @@ pub(crate) const NO_STOP: u64 = u64::MAX;
 pub(crate) struct Instance {
     /// The job of its run.
     pub(crate) job: Option<Arc<JobObject>>,
+    /// Where what that run writes is kept, until its end is written there.
+    pub(crate) log: Option<Arc<LogWriter>>,
     /// The holder killed that run.
     pub(crate) killed: bool,
     /// When that run is killed in a stop, in nanoseconds; [`NO_STOP`]: none was requested.

@@ -103,6 +103,7 @@ impl Engine {
         instance.killed = false;
         instance.stop_by = Arc::new(AtomicU64::new(NO_STOP));
         instance.job = Some(Arc::clone(&job));
+        instance.log = (spawn.output == Output::Log).then(|| Arc::clone(&shelf));
         let stream = OutputStream {
             from,
             name: name.clone(),
@@ -201,6 +202,9 @@ impl Engine {
             ENDED_AS_ASKED => signalled(Signal::TERMINATE),
             code => Exit::Code(code.cast_signed()),
         };
+        if let Some(log) = instance.log.take() {
+            log.end_run(name, generation, exit);
+        }
         let pending = (false, false);
         self.roster
             .process_exited(monotonic(), id, exit, pending, output);
