@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mainstay_policy::{ModuleId, MonoTime, Plan};
+use mainstay_policy::{ModuleId, MonoTime, Plan, Status};
 
 use super::{Checker, DesiredReach};
 
@@ -103,6 +103,11 @@ impl Checker {
         }
     }
 
+    /// The new runtime has taken over what there is.
+    pub fn resumed(&mut self, status: Status) {
+        self.serial &= status == Status::Starting;
+    }
+
     /// A new runtime begins: with nothing (None), or with the processes that live.
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
         self.forget_recovery();
@@ -110,6 +115,8 @@ impl Checker {
         // The new runtime is asked again, with a budget of its own.
         self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
         self.changing = false;
+        // That the first start was over may not be in the records.
+        self.serial = !plan.system().parallel_startup;
         let slots = (0_u32..).map(ModuleId).take(self.shadows.len());
         for module in slots {
             let alive = ready(module);

@@ -337,6 +337,7 @@ impl Sim {
             self.check.lost(module);
         }
         self.apply_to_lifecycle(LifecycleEvent::Resume)?;
+        self.check.resumed(self.lifecycle.status());
         if self.check.is_stopping() {
             self.stop_all(None)?;
         }

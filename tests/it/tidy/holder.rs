@@ -10,11 +10,11 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4780),
-    ("workers", 4069),
+    ("loop", 4788),
+    ("workers", 4115),
     ("spawn", 2194),
     ("bsd", 783),
-    ("windows", 1711),
+    ("windows", 1716),
 ];
 
 /// What is not in the folder of its part: Linux's own files of workers and spawns, and directories
