@@ -12,6 +12,7 @@ class Mainstay < Formula
   def install
     system "cargo", "install", *std_cargo_args
     generate_completions_from_executable(bin/"mainstay", "completions")
+    system bin/"mainstay", "man", man1
   end
 
   def caveats

@@ -110,18 +110,18 @@ fn inherited(process: &Entry, all: &[Entry], depth: usize) -> Entry {
     extended
 }
 
-/// Replaces `{{.NAME}}`; other templates stay and are seen.
+/// Replaces `{{.NAME}}`, and `$$` by `$`; other templates stay and are seen.
 fn fill(node: &mut Node, vars: &[(String, String)]) {
     match &mut node.value {
         Value::Null => {}
-        Value::Scalar(text) if text.contains("{{") => {
+        Value::Scalar(text) => {
+            *text = text.replace("$$", "$");
             for (name, value) in vars {
                 for form in [format!("{{{{.{name}}}}}"), format!("{{{{ .{name} }}}}")] {
                     *text = text.replace(&form, value);
                 }
             }
         }
-        Value::Scalar(_) => {}
         Value::List(items) => items.iter_mut().for_each(|item| fill(item, vars)),
         Value::Map(entries) => {
             let nodes = entries.iter_mut().map(|entry| &mut entry.node);
@@ -156,27 +156,9 @@ fn key(
         ("availability", _) => availability(node, draft, found),
         ("readiness_probe", _) => readiness(node, shell, draft, found),
         ("liveness_probe", _) => {
-            let Some(mut probe) = check(node, shell, draft, found) else {
-                return Ok(());
-            };
-            let times = [
-                ("period_seconds", "interval", "10"),
-                ("timeout_seconds", "timeout", "1"),
-                ("initial_delay_seconds", "initial_delay", "0"),
-            ];
-            for (theirs, ours, default) in times {
-                let seconds = node.text_of(theirs).unwrap_or(default);
-                probe.insert(ours.to_owned(), format!("{seconds}s").into());
+            if let Some(check) = check(node, shell, draft, found) {
+                draft.push("health.probes", repeated(check, node));
             }
-            let counts = [
-                ("failure_threshold", "unhealthy_threshold", 3),
-                ("success_threshold", "healthy_threshold", 1),
-            ];
-            for (theirs, ours, default) in counts {
-                let count = node.text_of(theirs).and_then(|text| text.parse().ok());
-                probe.insert(ours.to_owned(), count.unwrap_or(default).into());
-            }
-            draft.push("health.probes", probe);
         }
         ("ready_log_line", Some(text)) => {
             let mut ready = toml::Table::new();
@@ -251,7 +233,7 @@ fn readiness(node: &Node, shell: &[&str], draft: &mut Draft, found: &mut Import)
     let Some(ready) = check(node, shell, draft, found) else {
         return;
     };
-    draft.set("ready", ready);
+    draft.set("ready", ready.clone());
     let seconds = |key: &str, default: u64| {
         let said = node.text_of(key).and_then(|text| text.parse().ok());
         said.unwrap_or(default)
@@ -261,8 +243,30 @@ fn readiness(node: &Node, shell: &[&str], draft: &mut Draft, found: &mut Import)
     if all > 30 {
         draft.set_span("startup_timeout", Duration::from_secs(all));
     }
-    let text = "the readiness probe holds until it is ready; later failures are not looked for";
-    found.note(node.line, &draft.name, text);
+    // Once ready, its failures end the process there too.
+    draft.push("health.probes", repeated(ready, node));
+}
+
+/// A check that is repeated as the probe says, or as it is by default.
+fn repeated(mut probe: toml::Table, node: &Node) -> toml::Table {
+    let times = [
+        ("period_seconds", "interval", "10"),
+        ("timeout_seconds", "timeout", "1"),
+        ("initial_delay_seconds", "initial_delay", "0"),
+    ];
+    for (theirs, ours, default) in times {
+        let seconds = node.text_of(theirs).unwrap_or(default);
+        probe.insert(ours.to_owned(), format!("{seconds}s").into());
+    }
+    let counts = [
+        ("failure_threshold", "unhealthy_threshold", 3),
+        ("success_threshold", "healthy_threshold", 1),
+    ];
+    for (theirs, ours, default) in counts {
+        let count = node.text_of(theirs).and_then(|text| text.parse().ok());
+        probe.insert(ours.to_owned(), count.unwrap_or(default).into());
+    }
+    probe
 }
 
 /// A probe as mainstay has it; None, with a note: there is none.

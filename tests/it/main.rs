@@ -21,6 +21,7 @@ mod daemon;
 mod decisions;
 mod delivery;
 mod directories;
+mod docs;
 #[cfg(unix)]
 mod edit_campaign;
 mod embedded;
