@@ -271,6 +271,7 @@ fn heard(event: &LifecycleEvent) -> (Option<ModuleId>, u64, String) {
             (Some(*module), record.generation, text)
         }
         LifecycleEvent::ProcedureEnded { module, .. }
+        | LifecycleEvent::Held { module, .. }
         | LifecycleEvent::LimitExceeded { module, .. } => (
             Some(*module),
             0,

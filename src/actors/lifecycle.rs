@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
+use mainstay_policy::MonoTime;
 use mainstay_policy::lifecycle::{
     AdoptedProcess, ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
     PreviewStep, ReplanError, SystemInfo,
@@ -100,6 +101,15 @@ pub(crate) enum LifecycleMsg {
         operation: Operation,
         /// The requester.
         actor: String,
+        /// Sent when the snapshots show it.
+        published: oneshot::Sender<()>,
+    },
+    /// No run of a module is to start until then; None: it is released.
+    Held {
+        /// Which.
+        module: ModuleId,
+        /// Until when at the latest.
+        until: Option<MonoTime>,
         /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
@@ -281,16 +291,7 @@ impl LifecycleActorState {
                 module,
                 report,
                 detail,
-            } => {
-                self.dirty.insert(module);
-                if let run::RunReportKind::Ended(_) = report.what {
-                    self.modules[module.index()].detail = detail;
-                    let generation = report.generation;
-                    let msg = RecoveryMsg::Ended { module, generation };
-                    self.ctx.actor_refs.recovery.cast(msg);
-                }
-                self.note(LifecycleEvent::Reported { module, report });
-            }
+            } => self.apply_run_report(module, report, detail),
             LifecycleMsg::Health {
                 module,
                 generation,
@@ -311,6 +312,15 @@ impl LifecycleActorState {
                 published,
             } => {
                 self.apply_operation(module, operation, actor);
+                return Some(published);
+            }
+            LifecycleMsg::Held {
+                module,
+                until,
+                published,
+            } => {
+                self.dirty.insert(module);
+                self.note(LifecycleEvent::Held { module, until });
                 return Some(published);
             }
             LifecycleMsg::FilesChanged(change) => self.apply_files_changed(&change),
@@ -344,6 +354,17 @@ impl LifecycleActorState {
             LifecycleMsg::TimerFired => self.note(LifecycleEvent::TimerFired),
         }
         None
+    }
+
+    fn apply_run_report(&mut self, module: ModuleId, report: RunReport, detail: Option<String>) {
+        self.dirty.insert(module);
+        if let run::RunReportKind::Ended(_) = report.what {
+            self.modules[module.index()].detail = detail;
+            let generation = report.generation;
+            let msg = RecoveryMsg::Ended { module, generation };
+            self.ctx.actor_refs.recovery.cast(msg);
+        }
+        self.note(LifecycleEvent::Reported { module, report });
     }
 
     fn stop_all(&mut self, budget: Option<Duration>, actor: String) {

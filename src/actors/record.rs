@@ -24,6 +24,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         stop_deadlines,
         initial_start_deadline,
         retry_at,
+        held_until,
         recovery: remembered,
         restarts,
         requested_restarts,
@@ -59,6 +60,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         ("stop_limit", &stop_limit),
         ("boot_by", initial_start_deadline),
         ("retry_at", retry_at),
+        ("held", held_until),
         ("ready_since", ready_since),
     ] {
         if let Some(MonoTime(at)) = time {
@@ -122,6 +124,7 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
         stop_deadlines: time("stop_by").zip(time("stop_limit")),
         initial_start_deadline: time("boot_by"),
         retry_at: time("retry_at"),
+        held_until: time("held"),
         recovery: SavedRecovery {
             attempts: small("attempts"),
             rung: u8::try_from(small("rung")).unwrap_or(u8::MAX),
@@ -161,6 +164,7 @@ mod tests {
             stop_deadlines: Some((MonoTime(u64::MAX - 3), MonoTime(u64::MAX - 4))),
             initial_start_deadline: Some(MonoTime(u64::MAX - 2)),
             retry_at: Some(MonoTime(7)),
+            held_until: Some(MonoTime(u64::MAX - 5)),
             recovery: SavedRecovery {
                 attempts: u32::MAX,
                 rung: 1,

@@ -91,6 +91,10 @@ pub(crate) enum Verb {
     Run(RunArgs),
     /// Send a signal to the main process of a module
     Signal(SignalArgs),
+    /// Start no run of a module for a time: its program can be replaced
+    Hold(HoldArgs),
+    /// End the hold of a module; it is started if it is to be up
+    Release(ReleaseArgs),
     /// Accept the recovery that is proposed for failed modules (recovery.auto = false)
     #[command(after_help = "Example:
   mainstay recover web    do what `mainstay status` proposes")]

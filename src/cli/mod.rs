@@ -25,6 +25,7 @@ mod format;
 mod graph;
 mod health;
 mod history;
+mod hold;
 mod import;
 mod init;
 mod logs;
@@ -102,6 +103,8 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Restart(args) => change::run(ChangeVerb::Restart, &args, global),
         Verb::Run(args) => run::run(&args, global),
         Verb::Signal(args) => signal::run(&args, global),
+        Verb::Hold(args) => hold::run(&args, global),
+        Verb::Release(args) => hold::release(&args, global),
         Verb::Recover(args) => change::run(ChangeVerb::Recover, &args, global),
         Verb::Logs(args) => logs::run(&args, global),
         Verb::Events(args) => events::run(&args, global),

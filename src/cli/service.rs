@@ -114,7 +114,10 @@ fn status(
     let manager = native::manager(spec.scope)
         .map_err(|why| failed(format!("cannot look at {}: {why}", installation.unit)))?;
     let state = manager.state(&installation.unit).map_err(failed)?;
+    // Windows keeps the definition itself.
+    let is_elsewhere = installation.files.is_empty() && state.enabled;
     let definition = match native::definition_state(&installation) {
+        _ if is_elsewhere => "current",
         FileState::Current => "current",
         FileState::Stale => "stale",
         FileState::Foreign => "foreign",

@@ -26,6 +26,7 @@ mod config_change;
 pub(crate) mod events;
 pub(crate) mod graph;
 mod health;
+mod hold;
 pub(crate) mod logs;
 mod metrics;
 pub(crate) mod modules;

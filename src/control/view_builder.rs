@@ -8,7 +8,7 @@ use mainstay_protocol::enums::Rung;
 use mainstay_protocol::health::{Deduction, HealthReport, SystemHealth, Trend};
 use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
 use mainstay_protocol::view::{ModuleCounts, Throttle};
-use mainstay_protocol::{HealthStatus, ModuleView, SystemView};
+use mainstay_protocol::{HealthStatus, ModuleView, SystemView, Timestamp};
 
 use crate::actors::RuntimeContext;
 use crate::actors::convert;
@@ -64,6 +64,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             _ => now.lifecycle.waits_for.clone(),
         },
         next_attempt_at: now.lifecycle.next_attempt_at,
+        held_until: held_until(ctx, &now),
         status_text: now
             .status_text
             .as_deref()
@@ -80,6 +81,13 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         suspended_by: now.suspended_by.clone(),
         output_dropped_bytes: now.output_dropped_bytes,
     }
+}
+
+/// Until when it is held, if it is now.
+fn held_until(ctx: &RuntimeContext, now: &ModuleSnapshot) -> Option<Timestamp> {
+    let until = now.lifecycle.info.held_until;
+    let until = until.filter(|until| ctx.os.now() < *until);
+    until.map(|until| ctx.to_wall_clock(until))
 }
 
 /// Its rung, and what enforces its limits: what has no process has none.
@@ -279,6 +287,12 @@ fn module_issues(ctx: &RuntimeContext, id: ModuleId, issues: &mut Vec<String>) {
                 "{name}: isolation.{key} is not enforced: {cause}; {remedy}"
             ));
         }
+    }
+    if held_until(ctx, &module).is_some() {
+        let name = ctx.name(id);
+        issues.push(format!(
+            "{name} is held: no run of it starts; `mainstay release {name}` ends that"
+        ));
     }
     if let Some(signal) = &module.suspended_by {
         let pid = module.lifecycle.info.pid.unwrap_or_default();

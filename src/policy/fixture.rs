@@ -272,7 +272,7 @@ impl LifecycleScript {
     /// `boot`, `resume`, `stop all [5s]`, `wait 200ms`, `start a`, `stop a`, `restart a`,
     /// `wake a`, `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`,
     /// `a killed`, `recover a`, `a prepared 1`, `a unprepared 1`, `a halted`, `a forced`, `a exec`, `a late`,
-    /// `a healthy`, `a unhealthy`, `a ill`.
+    /// `a healthy`, `a unhealthy`, `a ill`, `hold a 10s`, `release a`.
     pub(crate) fn apply(&mut self, words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
         let mut effects = Vec::new();
@@ -285,6 +285,14 @@ impl LifecycleScript {
                 self.note(LifecycleEvent::StopAll { budget }, &mut effects);
             }
             ["wait", time] => self.wait(span(time), &mut effects),
+            ["hold", name, time] => {
+                let (module, until) = (self.id(name), Some(self.now.after(span(time))));
+                self.note(LifecycleEvent::Held { module, until }, &mut effects);
+            }
+            ["release", name] => {
+                let (module, until) = (self.id(name), None);
+                self.note(LifecycleEvent::Held { module, until }, &mut effects);
+            }
             ["start", name] => self.operation(name, Operation::Start, &mut effects),
             ["stop", name] => self.operation(name, Operation::Stop, &mut effects),
             ["restart", name] => self.operation(name, Operation::Restart, &mut effects),

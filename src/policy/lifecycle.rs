@@ -29,6 +29,7 @@ mod edge_case_tests;
 mod forecast;
 #[cfg(test)]
 mod former_runs_tests;
+mod hold;
 mod info;
 mod interface;
 mod managed_module;
@@ -216,6 +217,7 @@ impl Lifecycle {
             } => {
                 self.apply_health(module, generation, (health, passes), restart);
             }
+            LifecycleEvent::Held { module, until } => self.apply_hold(module, until),
             LifecycleEvent::ProcedureEnded { module, ticket, ok } => {
                 self.procedure_ended(now, module, ticket, ok);
             }

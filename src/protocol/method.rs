@@ -166,6 +166,22 @@ pub struct SignalResult {
     pub pid: u32,
 }
 
+/// Parameters of `module.hold`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HoldParams {
+    /// The module.
+    pub module: String,
+    /// For how long at most, in milliseconds; a week at most.
+    pub for_ms: u64,
+}
+
+/// Result of `module.hold` and `module.release`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HoldResult {
+    /// Until when it is held at the latest; null: it is not.
+    pub held_until: Option<Timestamp>,
+}
+
 wire_enum! {
     /// What a change does to one module.
     ChangeAction {

@@ -120,6 +120,12 @@ macro_rules! method_table {
             /// Sends a signal to the main process of a module.
             ModuleSignal MODULE_SIGNAL "module.signal" Operate Changes
                 m::SignalParams => m::SignalResult, r#"{"module":"storage","signal":"SIGHUP"}"#;
+            /// Keeps a module from being started until it is released, or the time has passed.
+            ModuleHold MODULE_HOLD "module.hold" Operate Changes
+                m::HoldParams => m::HoldResult, r#"{"module":"storage","for_ms":600000}"#;
+            /// Ends the hold of a module: it is started if it is desired up.
+            ModuleRelease MODULE_RELEASE "module.release" Operate Changes
+                m::ModuleParams => m::HoldResult, r#"{"module":"storage"}"#;
             /// Accepts the recovery that is proposed for a failed module (`recovery.auto = false`).
             RecoveryAccept RECOVERY_ACCEPT "recovery.accept" Operate Changes
                 m::ChangeParams => m::ChangeResult, r#"{"module":"storage","wait":true}"#;

@@ -81,6 +81,9 @@ pub struct ModuleView {
     pub waits_for: Option<String>,
     /// The time of the next start.
     pub next_attempt_at: Option<Timestamp>,
+    /// Until when it is held: no run of it starts before that, unless it is released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
     /// The status text it reported (`STATUS=`).
     pub status_text: Option<String>,
     /// Features that are off.

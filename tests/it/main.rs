@@ -38,6 +38,7 @@ mod health;
 #[cfg(target_os = "linux")]
 mod hidden;
 mod history;
+mod holds;
 mod hygiene;
 mod import;
 mod ipc;

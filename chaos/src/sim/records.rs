@@ -175,6 +175,7 @@ impl Sim {
             | LifecycleEvent::Reported { module, .. }
             | LifecycleEvent::Health { module, .. }
             | LifecycleEvent::ProcedureEnded { module, .. }
+            | LifecycleEvent::Held { module, .. }
             | LifecycleEvent::LimitExceeded { module, .. }
             | LifecycleEvent::Adopted { module, .. } => self.records.touch(module),
             LifecycleEvent::Boot

@@ -253,6 +253,9 @@ impl LifecycleActorState {
             Forecast::Procedure { .. } => {
                 format!("{name} is started after its reset, which fails if it takes longer")
             }
+            Forecast::Held { .. } => {
+                format!("{name} is started when it is released, and then at the latest")
+            }
             Forecast::Needs { modules, at } => {
                 let what = self.waiting_text(module, &self.policy.view(module));
                 let what = what.unwrap_or_else(|| self.ctx.names(&modules));

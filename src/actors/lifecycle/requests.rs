@@ -142,7 +142,11 @@ impl LifecycleActorState {
             return;
         }
         let view = self.policy.view(module);
-        let restart = view.desired == Desired::Up && !self.policy.system().stopping;
+        // Who holds it replaces them, and restarts it when that is done.
+        let is_held = view
+            .held_until
+            .is_some_and(|until| self.ctx.os.now() < until);
+        let restart = view.desired == Desired::Up && !is_held && !self.policy.system().stopping;
         let event = EventBuilder::of(EventKind::ModuleFilesChanged)
             .module(module, view.generation)
             .payload(json!({

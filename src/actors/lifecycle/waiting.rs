@@ -28,6 +28,16 @@ impl LifecycleActorState {
         if let Some(failed) = view.held_by_failed {
             return Some(self.failed_need_text(module, view, failed));
         }
+        if view.waiting_on.is_empty()
+            && view
+                .held_until
+                .is_some_and(|until| self.ctx.os.now() < until)
+        {
+            return Some(format!(
+                "its release (`mainstay release {}`)",
+                self.ctx.name(module)
+            ));
+        }
         if !view.token_holders.is_empty() {
             let holders = self.ctx.names(&view.token_holders);
             return Some(format!("a restart token: {holders} restart first"));

@@ -163,3 +163,25 @@ pub(crate) enum BusVerb {
         timeout: Option<Duration>,
     },
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    /// The module
+    pub(crate) module: String,
+    /// For how long at most
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m")]
+    #[arg(value_parser = humantime::parse_duration)]
+    pub(crate) time: Duration,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    /// The module
+    pub(crate) module: String,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -39,6 +39,8 @@ pub struct ModuleRecord {
     pub initial_start_deadline: Option<MonoTime>,
     /// The end of backoff, or the next probation.
     pub retry_at: Option<MonoTime>,
+    /// No run is to start until then.
+    pub held_until: Option<MonoTime>,
     /// Attempts, rung and breaker.
     pub recovery: SavedRecovery,
     /// Runs after the first that no request led to.
@@ -99,6 +101,7 @@ impl Lifecycle {
             stop_deadlines: slot.stop_deadlines,
             initial_start_deadline: slot.in_initial_start.then_some(self.startup_by),
             retry_at: slot.retry_at,
+            held_until: slot.held_until,
             recovery: slot.recovery.save(),
             restarts: slot.restarts,
             requested_restarts: slot.requested_restarts,
@@ -156,6 +159,7 @@ impl Lifecycle {
         slot.adopted = alive.is_some() || touched;
         slot.desired = record.desired;
         slot.desired_revision = record.desired_revision;
+        slot.held_until = record.held_until;
         slot.restarts = record.restarts;
         slot.requested_restarts = record.requested_restarts;
         // The holder is right about processes: its generation may be newer than the record.

@@ -52,6 +52,11 @@ pub enum Forecast {
         /// The probation of that module.
         retry_at: Option<MonoTime>,
     },
+    /// It is held: it is started when it is released.
+    Held {
+        /// Or then.
+        until: MonoTime,
+    },
     /// It restarts together with others, which have to end or whose backoff has to be over first.
     Members,
     /// It is started when one of these is ready, exits, or has had its token for too long.
@@ -94,7 +99,9 @@ impl Forecast {
     #[must_use]
     pub fn at(&self) -> Option<MonoTime> {
         match self {
-            Forecast::Retry { at, .. } | Forecast::Procedure { by: at } => Some(*at),
+            Forecast::Retry { at, .. }
+            | Forecast::Procedure { by: at }
+            | Forecast::Held { until: at } => Some(*at),
             Forecast::Needs { at, .. }
             | Forecast::Token { at, .. }
             | Forecast::Turn { at, .. }
@@ -183,6 +190,9 @@ impl Lifecycle {
             };
             let modules = edges.iter().map(|edge| edge.to).collect();
             return Forecast::Needs { modules, at };
+        }
+        if let Some(until) = slot.hold(now) {
+            return Forecast::Held { until };
         }
         if self.awaits_members(module) {
             return Forecast::Members;

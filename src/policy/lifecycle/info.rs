@@ -37,6 +37,8 @@ pub struct ModuleInfo {
     pub health: Health,
     /// Attempts that count against the restart budget.
     pub attempts: u32,
+    /// No run of it is to start until then.
+    pub held_until: Option<MonoTime>,
     /// When an attempt is restored, if its run lasts.
     pub earns_at: Option<MonoTime>,
     /// Whether its run is on probation and not stable yet.
@@ -157,6 +159,7 @@ impl Lifecycle {
             held_by_failed: self.held_by_failed(slot),
             token_holders: self.awaited_holders(module, slot),
             retry_at: slot.retry_at,
+            held_until: slot.held_until,
             last_ending: slot.last,
             desired_revision: slot.desired_revision,
             proposal: slot.proposal.map(|proposal| proposal.strategy),

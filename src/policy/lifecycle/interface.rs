@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{AdoptedProcess, ModuleRecord};
+use crate::mono_time::MonoTime;
 use crate::recovery::{Decision, Failure};
 use crate::run::RunReport;
 use crate::spec::ModuleId;
@@ -61,6 +62,13 @@ pub enum LifecycleEvent {
         passes: bool,
         /// A liveness probe failed often enough, and its rechecks too.
         restart: bool,
+    },
+    /// No run of a module is to start until then; None: it is released.
+    Held {
+        /// Which.
+        module: ModuleId,
+        /// Until when at the latest.
+        until: Option<MonoTime>,
     },
     /// What [`LifecycleEffect::Prepare`] requested has ended.
     ProcedureEnded {

@@ -99,6 +99,8 @@ pub(super) struct ManagedModule {
     pub(super) on_trial: bool,
     /// The end of backoff, or the next probation.
     pub(super) retry_at: Option<MonoTime>,
+    /// No run of it is to start until then.
+    pub(super) held_until: Option<MonoTime>,
     /// The deadline for the start of the current run.
     pub(super) ready_deadline: Option<MonoTime>,
     /// The dependency that holds it in `waiting`: a place among its edges.
@@ -156,6 +158,7 @@ impl ManagedModule {
             tickets: 0,
             on_trial: false,
             retry_at: None,
+            held_until: None,
             ready_deadline: None,
             waiting_on_edge: 0,
             stop_blocked_by: 0,
@@ -332,6 +335,11 @@ impl ManagedModule {
             | State::Backoff
             | State::Failed => None,
         }
+    }
+
+    /// Until when it is held, if it is now.
+    pub(super) fn hold(&self, now: MonoTime) -> Option<MonoTime> {
+        self.held_until.filter(|until| now < *until)
     }
 
     /// When a degraded run is stable, and its features are switched on again.

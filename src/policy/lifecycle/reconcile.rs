@@ -105,7 +105,8 @@ impl Lifecycle {
             }
             return;
         }
-        if self.awaits_members(module) || self.awaits_procedure(now, module) {
+        let is_blocked = self.is_held(now, module) || self.awaits_members(module);
+        if is_blocked || self.awaits_procedure(now, module) {
             return;
         }
         let rank = self.graph.rank(module);
@@ -192,6 +193,7 @@ impl Lifecycle {
         matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
             && (slot.state, slot.goal()) == (State::Waiting, Desired::Up)
             && self.waits_for(now, module).is_none()
+            && !self.is_held(now, module)
             && !self.awaits_members(module)
             && !self.awaits_procedure(now, module)
     }

@@ -172,6 +172,7 @@ impl Lifecycle {
                 self.leave_initial_start(module);
                 self.set_state(now, module, State::Stopped, Cause::Exit, None);
             }
+            (Desired::Up, _) if slot.hold(now).is_some() => self.wait_for_release(now, module),
             (Desired::Up, _) => {
                 let failure = ending.map_or(Failure::ExitUnknown, Failure::from);
                 self.decide_recovery(now, module, failure);

@@ -239,6 +239,23 @@ fn changing() -> Vec<Example> {
             },
         ),
         example(
+            name::MODULE_HOLD,
+            m::HoldParams {
+                module: "storage".to_owned(),
+                for_ms: 600_000,
+            },
+            m::HoldResult {
+                held_until: Some(Timestamp(1_795_000_000_523)),
+            },
+        ),
+        example(
+            name::MODULE_RELEASE,
+            m::ModuleParams {
+                module: "storage".to_owned(),
+            },
+            m::HoldResult { held_until: None },
+        ),
+        example(
             name::CONFIG_APPLY,
             ConfigApplyParams {
                 expected_plan: Some(7),
@@ -481,6 +498,7 @@ fn module() -> ModuleView {
         failed_need: Some("event-bus".to_owned()),
         waits_for: Some("event-bus, which failed: exit code 1; no further try".to_owned()),
         next_attempt_at: Some(Timestamp(1_795_000_000_523)),
+        held_until: Some(Timestamp(1_795_000_000_523)),
         status_text: Some("compacting".to_owned()),
         degraded: vec!["thumbnails".to_owned()],
         features: [
