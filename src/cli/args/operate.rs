@@ -165,6 +165,13 @@ pub(crate) enum BusVerb {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A run that goes on is left alone; one that ends is no failure. A hold ends by itself.
+
+Examples:
+  mainstay hold web              for ten minutes, while its program is replaced
+  mainstay hold web --for 1h"
+)]
 pub(crate) struct HoldArgs {
     /// The module
     pub(crate) module: String,
@@ -178,6 +185,8 @@ pub(crate) struct HoldArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  mainstay release web")]
 pub(crate) struct ReleaseArgs {
     /// The module
     pub(crate) module: String,
