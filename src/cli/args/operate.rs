@@ -174,6 +174,7 @@ Examples:
 )]
 pub(crate) struct HoldArgs {
     /// The module
+    #[arg(add = completions::modules())]
     pub(crate) module: String,
     /// For how long at most
     #[arg(long = "for", value_name = "DURATION", default_value = "10m")]
@@ -189,6 +190,7 @@ pub(crate) struct HoldArgs {
   mainstay release web")]
 pub(crate) struct ReleaseArgs {
     /// The module
+    #[arg(add = completions::modules())]
     pub(crate) module: String,
     /// Print the object of the protocol
     #[arg(long)]
