@@ -166,7 +166,8 @@ pub(crate) enum BusVerb {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A run that goes on is left alone; one that ends is no failure. A hold ends by itself.
+    after_help = "A run that goes on is left alone; one that ends is no failure.
+A hold ends by itself.
 
 Examples:
   mainstay hold web              for ten minutes, while its program is replaced
