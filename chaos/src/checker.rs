@@ -80,6 +80,8 @@ pub struct ModelModule {
     /// Until then it does not start: something is done before.
     prepared_by: MonoTime,
     coming_back: bool,
+    /// No run of it starts before that.
+    held_until: MonoTime,
     /// What must happen at least.
     bounds: Bounds,
     /// The token of its restart goes back then at the latest.
@@ -256,6 +258,13 @@ impl Checker {
         reached
     }
 
+    /// A module is held until then, or released.
+    pub fn held(&mut self, module: ModuleId, until: Option<MonoTime>) {
+        if !self.is_stopping() || until.is_none() {
+            self.of(module).held_until = until.unwrap_or_default();
+        }
+    }
+
     /// The stop of everything was asked for.
     pub fn stop_requested(&mut self, plan: &Plan, now: MonoTime, budget: Duration) {
         let modules = u32::try_from(plan.len()).unwrap_or(u32::MAX);
@@ -405,6 +414,9 @@ impl Checker {
     fn runs(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, generation: u64) -> Checked {
         self.starts_in_time(now, module)?;
         self.bounds_run(plan, now, module)?;
+        ensure(now >= self.of(module).held_until, || {
+            Violation::StartedThoughHeld(module)
+        })?;
         let shadow = &self.shadows[module.index()];
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
@@ -442,6 +454,7 @@ impl Checker {
             spec: plan.get(module).cloned(),
             in_plan: true,
             last_outdated_run: shadow.last_outdated_run,
+            held_until: shadow.held_until,
             ..ModelModule::default()
         };
         self.runs = run;

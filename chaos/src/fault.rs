@@ -19,6 +19,8 @@ pub enum Fault {
     Report(ModuleId, ProcessReport),
     /// A run exceeds a limit; true: it is stopped permanently.
     Limit(ModuleId, bool),
+    /// A module is held for a time; zero: it is released.
+    Hold(ModuleId, Duration),
     /// Everything is stopped within a time.
     StopAll(Duration),
     /// The runtime dies after this number of further events.
@@ -66,6 +68,7 @@ impl Fault {
             Fault::Request(module, _)
             | Fault::Health(module, ..)
             | Fault::Report(module, _)
+            | Fault::Hold(module, _)
             | Fault::Limit(module, _) => Some(*module),
             Fault::StopAll(_) | Fault::RuntimeDeath(_) | Fault::Sleep(_) | Fault::Replan(_) => None,
         }
@@ -90,6 +93,8 @@ impl fmt::Display for Fault {
             Fault::Report(module, report) => write!(f, "m{} reports {report:?}", module.0),
             Fault::Limit(module, true) => write!(f, "m{} is over a limit, to stop", module.0),
             Fault::Limit(module, false) => write!(f, "m{} is over a limit", module.0),
+            Fault::Hold(module, span) if span.is_zero() => write!(f, "m{} is released", module.0),
+            Fault::Hold(module, span) => write!(f, "m{} is held for {span:.1?}", module.0),
             Fault::StopAll(budget) => write!(f, "request: stop everything within {budget:.1?}"),
             Fault::RuntimeDeath(after) => write!(f, "the runtime dies after {after} more events"),
             Fault::Sleep(span) => write!(f, "the machine sleeps for {span:.1?}"),

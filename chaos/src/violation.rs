@@ -68,6 +68,8 @@ pub enum Violation {
     AttemptsKept(ModuleId),
     /// Time alone did not do to a module what was forecast, or did what was not.
     ForecastBroken(ModuleId),
+    /// A module was run while it was held.
+    StartedThoughHeld(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
     /// The same seed gave another history.
@@ -76,7 +78,7 @@ pub enum Violation {
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 32;
+    pub const COUNT: usize = 33;
 
     /// How many of them are found by what is broken around the policy; planted bugs find the rest.
     pub const AROUND: usize = 20;
@@ -111,6 +113,7 @@ impl Violation {
             | Violation::WatchdogSleeps(module)
             | Violation::NeedGone(module, _)
             | Violation::AttemptsKept(module)
+            | Violation::StartedThoughHeld(module)
             | Violation::ForecastBroken(module) => Some(*module),
             Violation::NotQuiet(module) => *module,
             Violation::StopTooLong
@@ -156,6 +159,7 @@ impl Violation {
             Violation::AttemptsKept(_) => 29,
             Violation::NotDeterministic => 30,
             Violation::ForecastBroken(_) => 31,
+            Violation::StartedThoughHeld(_) => 32,
         }
     }
 }

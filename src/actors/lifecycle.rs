@@ -110,6 +110,8 @@ pub(crate) enum LifecycleMsg {
         module: ModuleId,
         /// Until when at the latest.
         until: Option<MonoTime>,
+        /// The requester.
+        actor: String,
         /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
@@ -215,6 +217,8 @@ struct ModuleNotes {
     liveness_issue: Option<String>,
     /// Which limit it exceeded when its throttle ladder ended.
     exceeded: Option<String>,
+    /// The requester of its hold.
+    held_by: Option<String>,
 }
 
 impl ModuleNotes {
@@ -226,6 +230,7 @@ impl ModuleNotes {
             started_because: None,
             liveness_issue: None,
             exceeded: None,
+            held_by: None,
         }
     }
 }
@@ -317,9 +322,11 @@ impl LifecycleActorState {
             LifecycleMsg::Held {
                 module,
                 until,
+                actor,
                 published,
             } => {
                 self.dirty.insert(module);
+                self.modules[module.index()].held_by = until.map(|_| actor);
                 self.note(LifecycleEvent::Held { module, until });
                 return Some(published);
             }
@@ -490,6 +497,9 @@ impl LifecycleActorState {
         self.modules[module.index()]
             .reason
             .clone_from(&memory.reason);
+        self.modules[module.index()]
+            .held_by
+            .clone_from(&memory.held_by);
         let because = memory.started_because.as_deref();
         self.modules[module.index()].started_because = because.map(Arc::from);
         let Some(requester) = &memory.requester else {

@@ -26,6 +26,8 @@ pub(super) struct ModuleMemory {
     pub(super) requester: Option<String>,
     /// That request, if it has no result yet: its event, the operation, the run before it.
     pub(super) request: Option<(u64, Operation, u64)>,
+    /// The requester of its hold.
+    pub(super) held_by: Option<String>,
     /// Why its current or last run was started.
     pub(super) started_because: Option<String>,
     /// Why it failed or stopped last.
@@ -72,6 +74,9 @@ impl ModuleMemory {
         if let Some(requester) = &self.requester {
             push(text, "by", requester, REQUESTER_BYTES);
         }
+        if let Some(requester) = &self.held_by {
+            push(text, "held_by", requester, REQUESTER_BYTES);
+        }
         if let Some(because) = &self.started_because {
             push(text, "run", because, STARTED_BYTES);
         }
@@ -97,6 +102,7 @@ impl ModuleMemory {
                 let operation = operation(parts.next()?)?;
                 Some((seq, operation, parts.next()?.parse().ok()?))
             }),
+            held_by: value("held_by"),
             started_because: value("run"),
             reason: value("why"),
         }
@@ -126,6 +132,7 @@ mod tests {
             last_seq: u64::MAX,
             requester: Some("mainstay 0.1.0 (uid 1000, pid 4711)".to_owned()),
             request: Some((u64::MAX, Operation::Restart, u64::MAX)),
+            held_by: Some("mainstay 0.1.0 (uid 0, pid 4712)".to_owned()),
             started_because: Some("restarted: exit code 7".to_owned()),
             reason: Some("exit code 7; key=value".to_owned()),
         }

@@ -23,6 +23,8 @@ pub(crate) struct LifecycleInfo {
     pub(crate) info: ModuleInfo,
     /// The requester of the desired state, until the module changes for another reason.
     pub(crate) requester: Option<String>,
+    /// The requester of its hold.
+    pub(crate) held_by: Option<String>,
     /// When the state began.
     pub(crate) since: Timestamp,
     /// What it waits for, as text.
@@ -110,6 +112,7 @@ impl ModuleSnapshot {
             lifecycle: LifecycleInfo {
                 info: ModuleInfo::default(),
                 requester: None,
+                held_by: None,
                 since: at,
                 waits_for: None,
                 started_because: None,

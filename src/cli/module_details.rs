@@ -159,10 +159,12 @@ fn recovery_facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     }
     if let Some(at) = module.held_until {
         let (at, name) = (format::local_clock(at, now), &module.module);
+        let by = module.held_by.as_deref().map(format::single_line);
+        let by = by.map_or_else(String::new, |by| format!(" by {by}"));
         line(
             out,
             "held",
-            &format!("until {at}; `mainstay release {name}` ends that"),
+            &format!("until {at}{by}; `mainstay release {name}` ends that"),
         );
     }
     if let Some(at) = module.next_attempt_at {
@@ -292,7 +294,7 @@ storage 1.0.0 - Keeps samples and scores
   restarts   3 automatic, 1 requested; 1 not paid back yet
   last exit  exit code 1 after 3.2 s, 103ms ago
   proposed   restart; `mainstay recover storage` accepts it
-  held       until 11:06:40; `mainstay release storage` ends that
+  held       until 11:06:40 by updater (uid 1000, pid 4711); `mainstay release storage` ends that
   next try   in 300ms (at 11:06:40)
   output     512 B were lost; `mainstay status` says why
 ";
@@ -314,7 +316,7 @@ storage 1.0.0 - Keeps samples and scores
         (module.restarts, module.requested_restarts) = (0, 0);
         (module.attempts, module.output_dropped_bytes) = (0, 0);
         (module.last_exit, module.next_attempt_at, module.cause) = (None, None, None);
-        module.held_until = None;
+        (module.held_until, module.held_by) = (None, None);
         (module.desired, module.required) = (DesiredState::Down, false);
         let text = render(&module, Timestamp(1_795_000_005_123), Terminal::default());
         let expected = "\

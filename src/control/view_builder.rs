@@ -65,6 +65,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         },
         next_attempt_at: now.lifecycle.next_attempt_at,
         held_until: held_until(ctx, &now),
+        held_by: (held_until(ctx, &now)).and_then(|_| now.lifecycle.held_by.clone()),
         status_text: now
             .status_text
             .as_deref()
@@ -290,8 +291,10 @@ fn module_issues(ctx: &RuntimeContext, id: ModuleId, issues: &mut Vec<String>) {
     }
     if held_until(ctx, &module).is_some() {
         let name = ctx.name(id);
+        let by = module.lifecycle.held_by.as_deref();
+        let by = by.map_or_else(String::new, |by| format!(" by {by}"));
         issues.push(format!(
-            "{name} is held: no run of it starts; `mainstay release {name}` ends that"
+            "{name} is held{by}: no run of it starts; `mainstay release {name}` ends that"
         ));
     }
     if let Some(signal) = &module.suspended_by {

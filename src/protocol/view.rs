@@ -84,6 +84,9 @@ pub struct ModuleView {
     /// Until when it is held: no run of it starts before that, unless it is released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<Timestamp>,
+    /// The requester of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
     /// The status text it reported (`STATUS=`).
     pub status_text: Option<String>,
     /// Features that are off.

@@ -24,12 +24,12 @@ fn a_held_module_is_not_started_until_it_is_released() {
     daemon.kill_runtime();
     let view = daemon.until("it", ModuleState::Waiting);
     assert!(
-        view.held_until.is_some(),
+        view.held_until.is_some() && view.held_by.is_some(),
         "a returning runtime holds it: {view:?}"
     );
     let issues = daemon.status().issues.join("; ");
     assert!(
-        issues.contains("it is held: no run of it starts"),
+        issues.contains("it is held by ") && issues.contains("no run of it starts"),
         "{issues}"
     );
     assert_eq!(daemon.module("it").generation, before.generation);
@@ -58,4 +58,38 @@ fn a_hold_ends_by_itself() {
     ] {
         assert!(!daemon.cli(words).status.success(), "{words:?}");
     }
+}
+
+#[test]
+fn a_reload_and_a_stop_go_on_while_a_module_is_held() {
+    let (command, other) = (script("exec sleep 1000"), script("exec sleep 2000"));
+    let daemon = Daemon::start(&format!(
+        "[module.it]\ncommand = {command}\n[module.other]\ncommand = {other}\n\
+         requires = [\"it\"]\n"
+    ));
+    let before = daemon.until("it", ModuleState::Running);
+    daemon.until("other", ModuleState::Running);
+    assert!(daemon.cli(&["hold", "it"]).status.success());
+    let file = daemon.path("config/mainstay.toml");
+    let before_it = std::fs::read_to_string(&file).expect("a configuration");
+    let changed = before_it.replace("sleep 1000", "sleep 1001");
+    std::fs::write(&file, changed).expect("it is writable");
+    let reloaded = daemon.cli(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    let view = daemon.until("it", ModuleState::Waiting);
+    assert_eq!(
+        view.generation, before.generation,
+        "its next run has to wait"
+    );
+    let other = daemon.until_view("what it waits for", "other", |view| {
+        view.waits_for.is_some()
+    });
+    let waits_for = other.waits_for.as_deref();
+    assert_eq!(waits_for, Some("it to be ready; it is held"));
+    assert!(daemon.cli(&["release", "it"]).status.success());
+    daemon.until("other", ModuleState::Running);
+    assert!(daemon.cli(&["hold", "it"]).status.success());
+    assert!(daemon.cli(&["stop", "it"]).status.success());
+    assert_eq!(daemon.module("it").state, ModuleState::Stopped);
+    assert!(daemon.cli(&["down"]).status.success());
 }

@@ -29,6 +29,17 @@ impl Checker {
         self.shadows.iter().map(|shadow| shadow.reach).collect()
     }
 
+    /// Until when a module is held.
+    #[must_use]
+    pub fn held_until(&self, module: ModuleId) -> MonoTime {
+        self.shadows[module.index()].held_until
+    }
+
+    /// A hold or a release was lost with the runtime.
+    pub fn undo_hold(&mut self, module: ModuleId, before: MonoTime) {
+        self.of(module).held_until = before;
+    }
+
     /// A wish was lost with the runtime, before anybody could rely on it.
     pub fn undo_request(&mut self, before: &[DesiredReach]) {
         for (shadow, before) in self.shadows.iter_mut().zip(before) {

@@ -97,6 +97,11 @@ impl Sim {
             87 => Fault::Sleep(self.rng.span(MS(20_000))),
             88..=91 => self.draw_replan(),
             92..=93 => Fault::Limit(module, self.rng.permille(200)),
+            94..=95 => {
+                let is_release = self.rng.permille(300);
+                let span = self.rng.span(MS(20_000));
+                Fault::Hold(module, if is_release { Duration::ZERO } else { span })
+            }
             _ => return None,
         })
     }
@@ -138,6 +143,7 @@ impl Sim {
                     stop,
                 })?;
             }
+            Fault::Hold(module, span) => self.hold(module, span)?,
             Fault::StopAll(budget) => self.stop_all(Some(budget))?,
             Fault::RuntimeDeath(after) => self.crash_after = Some(after),
             Fault::Sleep(span) => self.sleep(span),
@@ -173,6 +179,15 @@ impl Sim {
             return Ok(());
         }
         self.apply_to_lifecycle(LifecycleEvent::Requested { module, operation })
+    }
+
+    fn hold(&mut self, module: ModuleId, span: Duration) -> Checked {
+        let until = (!span.is_zero()).then(|| self.now.after(span));
+        self.records.held(module, self.check.held_until(module));
+        if !self.is_builtin(module) {
+            self.check.held(module, until);
+        }
+        self.apply_to_lifecycle(LifecycleEvent::Held { module, until })
     }
 
     pub(super) fn stop_all(&mut self, budget: Option<Duration>) -> Checked {

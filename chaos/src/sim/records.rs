@@ -30,6 +30,8 @@ enum PendingWrite {
     Run(ModuleId, BeforeRun),
     /// The record that follows holds the end of a run, of which this was known.
     End(ModuleId, ObservedRun),
+    /// The record that follows holds a hold or a release; until when it was held before.
+    Hold(ModuleId, MonoTime),
     /// What follows is the stop of everything, instead of this one.
     Stop(Option<MonoTime>),
     /// The record that follows holds a wish; whom the wishes reached before it.
@@ -109,6 +111,10 @@ impl RecordChannel {
 
     pub(super) fn stops(&mut self, before: Option<MonoTime>) {
         self.queued_notes.push(PendingWrite::Stop(before));
+    }
+
+    pub(super) fn held(&mut self, module: ModuleId, before: MonoTime) {
+        self.queued_notes.push(PendingWrite::Hold(module, before));
     }
 
     pub(super) fn requested(&mut self, before: Vec<DesiredReach>) {
@@ -248,6 +254,7 @@ impl Sim {
                 PendingWrite::Run(module, before) => self.check.undo_run(module, before),
                 PendingWrite::End(module, seen) => self.check.undo_end(module, seen),
                 PendingWrite::Stop(before) => self.check.undo_stop(before),
+                PendingWrite::Hold(module, before) => self.check.undo_hold(module, before),
                 PendingWrite::Wish(before) => self.check.undo_request(&before),
                 PendingWrite::Plan((full, former), before) => {
                     self.check.undo_replan(&former, &before);

@@ -48,6 +48,7 @@ impl LifecycleActorState {
             requester: self.requesters.get(&module).cloned(),
             request: open.map(|open| (open.seq, open.operation, open.generation)),
             reason: self.modules[module.index()].reason.clone(),
+            held_by: self.modules[module.index()].held_by.clone(),
             started_because: (self.modules[module.index()].started_because.as_deref())
                 .map(str::to_owned),
         };
@@ -59,6 +60,7 @@ impl LifecycleActorState {
         let info = self.policy.view(module);
         LifecycleInfo {
             requester: self.requesters.get(&module).cloned(),
+            held_by: self.modules[module.index()].held_by.clone(),
             since: self.modules[module.index()].since.1,
             waits_for: self.waiting_text(module, &info),
             started_because: self.modules[module.index()].started_because.clone(),

@@ -143,10 +143,8 @@ impl LifecycleActorState {
         }
         let view = self.policy.view(module);
         // Who holds it replaces them, and restarts it when that is done.
-        let is_held = view
-            .held_until
-            .is_some_and(|until| self.ctx.os.now() < until);
-        let restart = view.desired == Desired::Up && !is_held && !self.policy.system().stopping;
+        let restart =
+            view.desired == Desired::Up && !self.is_held(&view) && !self.policy.system().stopping;
         let event = EventBuilder::of(EventKind::ModuleFilesChanged)
             .module(module, view.generation)
             .payload(json!({

@@ -28,11 +28,7 @@ impl LifecycleActorState {
         if let Some(failed) = view.held_by_failed {
             return Some(self.failed_need_text(module, view, failed));
         }
-        if view.waiting_on.is_empty()
-            && view
-                .held_until
-                .is_some_and(|until| self.ctx.os.now() < until)
-        {
+        if view.waiting_on.is_empty() && self.is_held(view) {
             return Some(format!(
                 "its release (`mainstay release {}`)",
                 self.ctx.name(module)
@@ -51,7 +47,23 @@ impl LifecycleActorState {
             (!held.is_empty()).then(|| format!("{} {text}", self.ctx.names(&held)))
         });
         let text = parts.collect::<Vec<_>>().join(", ");
-        (!text.is_empty()).then_some(text)
+        let is_held = |id: &&ModuleId| {
+            let need = self.policy.view(**id);
+            need.state == State::Waiting && need.waiting_on.is_empty() && self.is_held(&need)
+        };
+        let held: Vec<ModuleId> = view.waiting_on.iter().filter(is_held).copied().collect();
+        match held[..] {
+            _ if text.is_empty() => None,
+            [] => Some(text),
+            [_] => Some(format!("{text}; {} is held", self.ctx.names(&held))),
+            _ => Some(format!("{text}; {} are held", self.ctx.names(&held))),
+        }
+    }
+
+    /// Whether no run of a module starts now because it is held.
+    pub(super) fn is_held(&self, view: &ModuleInfo) -> bool {
+        let until = view.held_until;
+        until.is_some_and(|until| self.ctx.os.now() < until)
     }
 
     /// Returns which need of a module has failed, why, and whether it is tried again.

@@ -117,6 +117,38 @@ mod tests {
     }
 
     #[test]
+    fn the_initial_startup_does_not_wait_for_a_held_module() {
+        check(
+            "a\nb: a",
+            &[
+                ("boot", "run a"),
+                ("hold a 600s", ""),
+                ("a exit 1", "started"),
+                ("wait 300s", ""),
+                ("release a", "run a"),
+                ("a up", "run b"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_probe_that_ends_a_held_run_counts_no_failure() {
+        let mut script = check(
+            "a",
+            &[
+                ("boot", "run a"),
+                ("a up", "started"),
+                ("hold a 60s", ""),
+                ("a ill", "halt a"),
+                ("a halted", ""),
+            ],
+        );
+        let view = script.lifecycle.view(script.id("a"));
+        assert_eq!((view.state, view.attempts), (State::Waiting, 0));
+        run(&mut script, &[("wait 60s", "run a")]);
+    }
+
+    #[test]
     fn a_hold_survives_the_record_and_a_backoff() {
         let mut script = check(
             "a",

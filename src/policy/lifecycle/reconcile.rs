@@ -105,8 +105,11 @@ impl Lifecycle {
             }
             return;
         }
-        let is_blocked = self.is_held(now, module) || self.awaits_members(module);
-        if is_blocked || self.awaits_procedure(now, module) {
+        if self.is_held(now, module) {
+            self.start_without_held(module);
+            return;
+        }
+        if self.awaits_members(module) || self.awaits_procedure(now, module) {
             return;
         }
         let rank = self.graph.rank(module);

@@ -140,6 +140,9 @@ impl Lifecycle {
                 (slot.hard_notice_due, slot.soft_notice_due) = (false, false);
                 self.set_state(now, module, State::Stopped, stop_cause, None);
             }
+            (Desired::Up, Some(StopReason::Probe)) if slot.hold(now).is_some() => {
+                self.wait_for_release(now, module);
+            }
             (Desired::Up, Some(StopReason::Probe)) => {
                 self.decide_recovery(now, module, Failure::Probe)
             }

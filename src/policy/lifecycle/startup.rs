@@ -99,6 +99,21 @@ impl Lifecycle {
         {
             return;
         }
+        if let Some(needed_by) = self.skip_initial_starts(module) {
+            self.startup_failed(now, StartupFailure::DependencyFailed { module, needed_by });
+        }
+    }
+
+    /// `module` is held: the initial startup waits neither for it nor for what needs it.
+    pub(super) fn start_without_held(&mut self, module: ModuleId) {
+        if self.phase == SystemPhase::Starting {
+            self.leave_initial_start(module);
+            self.skip_initial_starts(module);
+        }
+    }
+
+    /// The initial startup no longer waits for what needs `module`. Returns a required one of them.
+    fn skip_initial_starts(&mut self, module: ModuleId) -> Option<ModuleId> {
         let graph = Arc::clone(&self.graph);
         let mut missed = None;
         self.worklist.insert(graph.rank(module));
@@ -117,9 +132,7 @@ impl Lifecycle {
                 self.leave_initial_start(from);
             }
         }
-        if let Some(needed_by) = missed {
-            self.startup_failed(now, StartupFailure::DependencyFailed { module, needed_by });
-        }
+        missed
     }
 
     /// Whether `dependent` is down, or will be, and needs what `module` does not become.

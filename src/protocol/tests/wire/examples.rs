@@ -499,6 +499,7 @@ fn module() -> ModuleView {
         waits_for: Some("event-bus, which failed: exit code 1; no further try".to_owned()),
         next_attempt_at: Some(Timestamp(1_795_000_000_523)),
         held_until: Some(Timestamp(1_795_000_000_523)),
+        held_by: Some("updater (uid 1000, pid 4711)".to_owned()),
         status_text: Some("compacting".to_owned()),
         degraded: vec!["thumbnails".to_owned()],
         features: [
