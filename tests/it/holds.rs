@@ -65,7 +65,7 @@ fn a_reload_and_a_stop_go_on_while_a_module_is_held() {
     let (command, other) = (script("exec sleep 1000"), script("exec sleep 2000"));
     let daemon = Daemon::start(&format!(
         "[module.it]\ncommand = {command}\n[module.other]\ncommand = {other}\n\
-         requires = [\"it\"]\n"
+         requires = [\"it\"]\nrecovery.on_dependency_restart = \"restart\"\n"
     ));
     let before = daemon.until("it", ModuleState::Running);
     daemon.until("other", ModuleState::Running);
