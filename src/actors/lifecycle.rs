@@ -325,9 +325,7 @@ impl LifecycleActorState {
                 actor,
                 published,
             } => {
-                self.dirty.insert(module);
-                self.modules[module.index()].held_by = until.map(|_| actor);
-                self.note(LifecycleEvent::Held { module, until });
+                self.apply_hold(module, until, actor);
                 return Some(published);
             }
             LifecycleMsg::FilesChanged(change) => self.apply_files_changed(&change),

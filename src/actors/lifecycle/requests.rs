@@ -135,6 +135,14 @@ pub(crate) fn is_reached(
 }
 
 impl LifecycleActorState {
+    /// Holds a module until then, or releases it.
+    pub(super) fn apply_hold(&mut self, module: ModuleId, until: Option<MonoTime>, actor: String) {
+        self.dirty.insert(module);
+        self.modules[module.index()].held_by = until.map(|_| actor);
+        self.mark_waiting(module);
+        self.note(LifecycleEvent::Held { module, until });
+    }
+
     /// A module with desired state down stays down when its files change.
     pub(super) fn apply_files_changed(&mut self, change: &FilesChanged) {
         let module = change.module;

@@ -4,6 +4,7 @@
 
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
+use crate::recovery::Failure;
 use crate::spec::ModuleId;
 use crate::states::{Cause, State};
 
@@ -30,8 +31,15 @@ impl Lifecycle {
         until.is_some()
     }
 
-    /// A run of a held module has ended by itself, or by who holds it.
-    pub(super) fn wait_for_release(&mut self, now: MonoTime, module: ModuleId) {
+    /// A run has ended without an order, or because of a probe: a failure, unless it is held.
+    pub(super) fn judge_unless_held(&mut self, now: MonoTime, module: ModuleId, failure: Failure) {
+        match self.module(module).hold(now) {
+            Some(_) => self.wait_for_release(now, module),
+            None => self.decide_recovery(now, module, failure),
+        }
+    }
+
+    fn wait_for_release(&mut self, now: MonoTime, module: ModuleId) {
         let spec = self.spec_of(module);
         self.module_mut(module)
             .recovery

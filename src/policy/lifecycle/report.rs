@@ -140,11 +140,8 @@ impl Lifecycle {
                 (slot.hard_notice_due, slot.soft_notice_due) = (false, false);
                 self.set_state(now, module, State::Stopped, stop_cause, None);
             }
-            (Desired::Up, Some(StopReason::Probe)) if slot.hold(now).is_some() => {
-                self.wait_for_release(now, module);
-            }
             (Desired::Up, Some(StopReason::Probe)) => {
-                self.decide_recovery(now, module, Failure::Probe)
+                self.judge_unless_held(now, module, Failure::Probe);
             }
             (Desired::Up, Some(StopReason::GroupFailed(by))) => {
                 slot.recovery.run_over(recovery, now);
@@ -175,10 +172,9 @@ impl Lifecycle {
                 self.leave_initial_start(module);
                 self.set_state(now, module, State::Stopped, Cause::Exit, None);
             }
-            (Desired::Up, _) if slot.hold(now).is_some() => self.wait_for_release(now, module),
             (Desired::Up, _) => {
                 let failure = ending.map_or(Failure::ExitUnknown, Failure::from);
-                self.decide_recovery(now, module, failure);
+                self.judge_unless_held(now, module, failure);
             }
         }
         self.member_ended(module);
