@@ -271,7 +271,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let config = block(&page, "```toml\n# config/mainstay.toml\n");
         std::fs::write(folder.path().join("mainstay.toml"), config).expect("a file");
-        let faults = block(&page, "```toml\n# faults.toml\n");
+        let faults = block(&page, "```toml no-config: a fault file\n# faults.toml\n");
         let faults = FaultFile::parse(faults, "faults.toml").expect("good faults");
         let config = config::load(&ConfigSources::folder(folder.path())).expect("good");
         let model = Model::new(&config, &faults).expect("a model");
@@ -292,7 +292,10 @@ mod tests {
     #[test]
     fn the_default_faults_are_those_of_the_page() {
         let page = std::fs::read_to_string(PAGE).expect("the page");
-        let shown = block(&page, "Without `--faults` it is\n\n```toml\n");
+        let shown = block(
+            &page,
+            "Without `--faults` it is\n\n```toml no-config: a fault file\n",
+        );
         let shown = FaultFile::parse(shown, "the page").expect("good faults");
         assert_eq!(shown.of("x"), FaultFile::default_faults().of("x"));
     }
