@@ -143,6 +143,8 @@ pub(crate) enum ConsoleMessage<'a> {
         state: mainstay_protocol::ModuleState,
         /// More, in words.
         text: &'a str,
+        /// What makes it ready, while it starts.
+        awaits: Option<&'a str>,
     },
     /// Something about the whole system.
     System(&'a str),

@@ -1,5 +1,6 @@
 //! Lines of the runtime for a person: a bounded queue, the thread that writes it, a count of drops.
 //! Owns that thread; the targets are stdout and stderr, or one file of a detached start.
+//! A terminal has a line of progress below them, which is redrawn.
 //! Never makes a caller wait: a reader that is slow, stopped or gone costs lines and nothing else.
 
 use std::collections::VecDeque;
@@ -9,9 +10,14 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::progress;
+
 /// Lines and bytes that may wait for their reader.
 const LINES_MAX: usize = 1024;
 const BYTES_MAX: usize = 256 * 1024;
+
+/// Clears the line of progress.
+const CLEAR_LINE: &[u8] = b"\r\x1b[K";
 
 /// Which of the two standard streams a line is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +98,8 @@ struct State {
     dropped: u64,
     target: Option<Target>,
     writing: bool,
+    /// What is in progress, and since when.
+    progress: Option<(String, Instant)>,
 }
 
 #[derive(Default)]
@@ -150,6 +158,16 @@ impl Console {
         self.0.changed.notify_all();
     }
 
+    /// Sets what the line of progress says; it is shown after the first second.
+    #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
+    pub(super) fn set_progress(&self, text: Option<String>) {
+        let mut state = self.lock();
+        let since = state.progress.take().map(|(_, since)| since);
+        state.progress = text.map(|text| (text, since.unwrap_or_else(Instant::now)));
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
     /// Waits until everything is written, for `timeout` at most; returns whether it is.
     #[expect(clippy::disallowed_methods, reason = "the process is about to exit")]
     pub(super) fn flush(&self, timeout: Duration) -> bool {
@@ -171,18 +189,44 @@ impl Console {
     }
 }
 
+impl State {
+    fn progress_text(&self) -> Option<String> {
+        let (text, since) = self.progress.as_ref()?;
+        let waited = since.elapsed();
+        let text = progress::fitting(text);
+        (waited >= progress::FIRST).then(|| format!("{text}, {:.1} s", waited.as_secs_f64()))
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    /// Waits for lines, or until the line of progress is to be drawn again or cleared.
+    fn wait<'s>(&self, mut state: MutexGuard<'s, State>, drawn: bool) -> MutexGuard<'s, State> {
         loop {
-            let mut state = self.lock();
-            while state.target.is_none() || state.queue.is_empty() {
+            let is_due = !state.queue.is_empty() || (drawn && state.progress.is_none());
+            if is_due && state.target.is_some() {
+                return state;
+            }
+            if state.progress.is_none() || state.target.is_none() {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
+            let waited = self.changed.wait_timeout(state, progress::TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.progress_text().is_some() {
+                return state;
+            }
+        }
+    }
+
+    fn run(&self) {
+        let mut drawn = false;
+        loop {
+            let mut state = self.wait(self.lock(), drawn);
             let lines = std::mem::take(&mut state.queue);
             state.bytes = 0;
             state.writing = true;
@@ -190,13 +234,21 @@ impl Shared {
                 continue; // checked above, under the same lock
             };
             let dropped = std::mem::take(&mut state.dropped);
+            let progress = state.progress_text();
             drop(state);
+            if drawn {
+                write(&mut target, Stream::Out, CLEAR_LINE);
+            }
             for (stream, line) in lines {
                 write(&mut target, stream, &line);
             }
             if dropped > 0 {
                 let text =
                     format!("mainstay: {dropped} lines were dropped here: nobody read them\n");
+                write(&mut target, Stream::Out, text.as_bytes());
+            }
+            drawn = progress.is_some();
+            if let Some(text) = progress {
                 write(&mut target, Stream::Out, text.as_bytes());
             }
             let mut state = self.lock();

@@ -46,6 +46,7 @@ mod secret;
 mod service;
 mod signal;
 mod simulate;
+mod start_progress;
 mod status;
 mod status_rows;
 pub(crate) mod system_locator;

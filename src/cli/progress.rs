@@ -17,9 +17,9 @@ pub(crate) struct Progress {
 }
 
 /// Nothing is shown before.
-const FIRST: Duration = Duration::from_secs(1);
+pub(super) const FIRST: Duration = Duration::from_secs(1);
 /// Interval at which a terminal is redrawn.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// Interval of lines if stderr is not a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 /// Texts that may be queued for the thread; further ones are dropped.
@@ -83,7 +83,7 @@ fn show(mut text: String, heard: &Receiver<String>) {
 }
 
 /// What fits beside the time: a line that wraps could not be cleared.
-fn fitting(text: &str) -> Cow<'_, str> {
+pub(super) fn fitting(text: &str) -> Cow<'_, str> {
     const TIME_COLUMNS: usize = 12;
     match terminal_size::terminal_size_of(std::io::stderr()) {
         Some((width, _)) => table::cut(text, usize::from(width.0).saturating_sub(TIME_COLUMNS)),

@@ -16,6 +16,7 @@ use super::console::{Console, Stream, Target};
 use super::error::CliError;
 use super::output_stream::{OutputStream, is_journal};
 use super::runtime_log::rotating::{RotatingFile, RotationLimits};
+use super::start_progress::StartProgress;
 use crate::config::ConfigSources;
 use crate::os::process_limit::{check_threads, forbid_core_dumps, with_limit};
 use crate::runtime::{ConsoleMessage, ConsoleSink};
@@ -118,13 +119,25 @@ fn announcer(
     names: Arc<Mutex<BTreeSet<String>>>,
     limits: Arc<RotationLimits>,
 ) -> ConsoleSink {
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let is_terminal = std::io::stdout().is_terminal();
+    let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
+    let start = Mutex::new(is_terminal.then(StartProgress::default));
     Arc::new(move |what| {
+        let mut start = start.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(started) = start.as_mut() {
+            let text = started.text_after(what);
+            if text.is_none() && started.has_begun() {
+                *start = None;
+            }
+            console.set_progress(text);
+        }
+        drop(start);
         let line = match what {
             ConsoleMessage::StateChanged {
                 module,
                 state,
                 text,
+                ..
             } => {
                 let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
                 if !names.contains(module) {

@@ -105,3 +105,87 @@ fn a_terminal_that_stops_its_writers_does_not_stop_the_runtime() {
     assert!(crashed.is_some());
     assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
+
+/// What `up` writes to a terminal of its own, as it grows.
+struct Shown(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Shown {
+    fn has(&self, text: &str) -> bool {
+        let shown = self.0.lock().expect("no panic");
+        String::from_utf8_lossy(&shown).contains(text)
+    }
+}
+
+#[test]
+fn a_start_that_takes_long_says_how_far_it_is_on_a_terminal_alone() {
+    use std::io::Read;
+    let slow =
+        crate::daemon::script("until [ -e go ]; do sleep 0.05; done; echo works; exec sleep 60");
+    let quick = misbehave("");
+    let modules = format!(
+        "[module.quick]\ncommand = {quick}\n\
+         [module.slow]\ncommand = {slow}\nready = {{ log = \"works\" }}\n"
+    );
+    let dir = prepare("", &modules);
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut master = posix_openpt(flags).expect("a terminal");
+    grantpt(&master)
+        .and_then(|()| unlockpt(&master))
+        .expect("its other end");
+    let slave = ptsname_r(&master).expect("the name of that");
+    let mut options = std::fs::OpenOptions::new();
+    let slave = options.read(true).write(true).open(slave).expect("opened");
+    let shared = || Stdio::from(slave.try_clone().expect("the same terminal"));
+    let shown = Shown(std::sync::Arc::default());
+    let bytes = std::sync::Arc::clone(&shown.0);
+    std::thread::spawn(move || {
+        let mut piece = [0; 1024];
+        while let Ok(read @ 1..) = master.read(&mut piece) {
+            bytes.lock().expect("no panic").extend(&piece[..read]);
+        }
+    });
+    let up = Command::new(binary())
+        .args(["up", "--config"])
+        .arg(dir.path().join("config"))
+        .stdin(Stdio::null())
+        .stdout(shared())
+        .stderr(shared())
+        .spawn()
+        .expect("it starts");
+    drop(slave);
+    let up = RefCell::new(up);
+    let line = wait_for("its progress", || {
+        shown
+            .has("1/2 ready, waiting for slow: a line of output that matches \"works\", 1.")
+            .then_some(())
+    });
+    std::fs::write(dir.path().join("go"), "").expect("a file");
+    let started = wait_for("its start", || {
+        shown.has("everything is up after").then_some(())
+    });
+    kill(up.borrow().id(), libc::SIGTERM);
+    let ended = wait_for("its end", || up.borrow_mut().try_wait().expect("our child"));
+    if ended.is_none() {
+        kill(up.borrow().id(), libc::SIGKILL);
+        let _reaped = up.borrow_mut().wait();
+    }
+    assert!(line.is_some() && started.is_some());
+    let shown = String::from_utf8_lossy(&shown.0.lock().expect("no panic")).into_owned();
+    // It is cleared before the next line, and gone once everything has started.
+    assert!(shown.contains("\r\u{1b}[K  slow "), "{shown:?}");
+    let (_, after) = shown.split_once("everything is up").expect("it started");
+    assert!(!after.contains("ready, waiting"), "{after:?}");
+}
+
+#[test]
+fn a_pipe_gets_no_line_of_progress() {
+    let slow = crate::daemon::script("sleep 1.5; echo works; exec sleep 60");
+    let modules = format!("[module.slow]\ncommand = {slow}\nready = {{ log = \"works\" }}\n");
+    let daemon = crate::daemon::Daemon::start(&modules);
+    daemon.until("slow", ModuleState::Running);
+    let printed = daemon.printed();
+    assert!(
+        !printed.contains("ready, waiting") && !printed.contains('\r'),
+        "{printed:?}"
+    );
+}

@@ -20,7 +20,7 @@ use super::super::health::HealthMsg;
 use super::super::recovery::RecoveryMsg;
 use super::super::resources::ResourcesMsg;
 use super::super::root::RootMsg;
-use super::super::{ConsoleMessage, convert};
+use super::super::{ConsoleMessage, convert, readiness};
 use super::LifecycleActorState;
 use crate::os_text::duration_text;
 
@@ -91,14 +91,7 @@ impl LifecycleActorState {
         let entry = self.with_requester(entry, module, cause);
         self.ctx.recorder.record(entry);
         let name = &self.ctx.name(module);
-        // The cause of its failure was recorded when it failed.
-        let is_known = to == State::Stopped && matches!(from, State::Failed | State::Backoff);
-        let announcement = ConsoleMessage::StateChanged {
-            module: name,
-            state: convert::state(to),
-            text: if is_known { "" } else { &text },
-        };
-        self.ctx.announce(announcement);
+        self.announce_state(module, from, to, &text);
         self.ctx.bus.publish_internal(
             self.ctx.os.wall_clock(),
             "mainstay.module.state_changed",
@@ -106,6 +99,21 @@ impl LifecycleActorState {
         );
         self.notify_readiness(module, from, to, found);
         self.report_state(module);
+    }
+
+    fn announce_state(&self, module: ModuleId, from: State, to: State, text: &str) {
+        // The cause of its failure was recorded when it failed.
+        let is_known = to == State::Stopped && matches!(from, State::Failed | State::Backoff);
+        let is_starting = to == State::Starting && self.ctx.announce.is_some();
+        let awaits = is_starting
+            .then(|| readiness::awaited(&self.ctx.spec(module).readiness))
+            .flatten();
+        self.ctx.announce(ConsoleMessage::StateChanged {
+            module: &self.ctx.name(module),
+            state: convert::state(to),
+            text: if is_known { "" } else { text },
+            awaits: awaits.as_deref(),
+        });
     }
 
     /// Notifies health and recovery that a module became ready, or is no longer ready.
