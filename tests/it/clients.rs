@@ -181,3 +181,58 @@ fn a_program_in_python_works() {
 fn a_program_in_node_works() {
     a_program_works(&NODE);
 }
+
+/// The address of a page and one answer of it: the status line, the header and the body.
+fn answer(address: &str, head: &str, body: &str) -> String {
+    use std::io::{Read, Write};
+    let host = address
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    let mut page = std::net::TcpStream::connect(&host).expect("the page listens");
+    let timeout = Some(std::time::Duration::from_secs(30));
+    page.set_read_timeout(timeout).expect("a timeout");
+    let head = head.replace("HOST", &host);
+    let length = body.len();
+    let request = format!("{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    page.write_all(request.as_bytes()).expect("sent");
+    let mut text = String::new();
+    page.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+#[test]
+fn the_page_of_the_desktop_example_talks_to_its_backend() {
+    if PYTHON.is_missing() {
+        return;
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let example = root.join("docs/examples/desktop");
+    let text = std::fs::read_to_string(example.join("config/mainstay.toml")).expect("a file");
+    let (_, modules) = text.split_once("[module.notes]").expect("its modules");
+    let programs = example.display().to_string();
+    let clients = root.join("clients/python").display().to_string();
+    let modules = format!("[module.notes]{modules}")
+        .replace("${project}/../../../clients/python", &clients)
+        .replace("\"notes.py\"", &format!("\"{programs}/notes.py\""))
+        .replace("\"page.py\"", &format!("\"{programs}/page.py\""));
+    let daemon = Daemon::start(&modules);
+    daemon.until("page", ModuleState::Running);
+    says(&daemon, "page", "shows the notes on ");
+    let status = daemon.module("page").status_text.expect("its address");
+    let address = status.trim_start_matches("shows the notes on ").to_owned();
+    let page = answer(&address, "GET / HTTP/1.1\r\nHost: HOST\r\n", "");
+    assert!(page.contains("<ul></ul>"), "{page}");
+    let (_, key) = page.split_once("name=\"key\" value=\"").expect("a key");
+    let key = key.split('"').next().expect("its end");
+    let post = "POST / HTTP/1.1\r\nHost: HOST\r\n";
+    let added = answer(&address, post, &format!("key={key}&note=milk+%3Cb%3E"));
+    assert!(added.starts_with("HTTP/1.0 303"), "{added}");
+    let page = answer(&address, "GET / HTTP/1.1\r\nHost: HOST\r\n", "");
+    assert!(page.contains("<li>milk &lt;b&gt;"), "{page}");
+    says(&daemon, "notes", "1 notes");
+    // Another web site has neither the key nor the name.
+    assert!(answer(&address, post, "note=spam").starts_with("HTTP/1.0 403"));
+    let stranger = answer(&address, "GET / HTTP/1.1\r\nHost: evil.example\r\n", "");
+    assert!(stranger.starts_with("HTTP/1.0 403"), "{stranger}");
+}
