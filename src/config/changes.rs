@@ -76,6 +76,11 @@ impl Configuration {
             if before.1.secrets != after.1.secrets && !has_secrets {
                 found.found.push((vec!["secrets"], KeyClass::Restart));
             }
+            // The list of probes is live, but the environment of a run tells it of its watchdog.
+            if before.0.watchdog != after.0.watchdog {
+                let path = vec!["health", "probes", "watchdog"];
+                found.found.push((path, KeyClass::Restart));
+            }
             let keys = named(&["module", &after.0.name], found);
             changes.modules.push((after.0.id, keys));
         }

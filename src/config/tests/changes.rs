@@ -66,6 +66,22 @@ fn a_key_is_named_with_its_class() {
 }
 
 #[test]
+fn a_watchdog_begins_changes_and_ends_with_a_restart() {
+    let probes = |list: &str| module(&format!("health.probes = [{list}]"));
+    let (tcp, fed) = ("{ tcp = \"127.0.0.1:1\" }", "{ watchdog = \"20s\" }");
+    let both = format!("{tcp}, {fed}");
+    let restarts = [
+        "module.a.health.probes live",
+        "module.a.health.probes.watchdog restart",
+    ];
+    differs(&probes(tcp), &probes(fed), &restarts);
+    differs(&probes(tcp), &probes(&both), &restarts);
+    differs(&probes(fed), &probes("{ watchdog = \"9s\" }"), &restarts);
+    differs(&probes(&both), &probes(tcp), &restarts);
+    differs(&probes(fed), &probes(&both), &restarts[..1]);
+}
+
+#[test]
 fn a_value_for_all_modules_differs_in_those_that_do_not_override_it() {
     let both = |own: &str, all: &str| {
         format!(
