@@ -73,14 +73,20 @@ impl Sim {
             };
             // What another's time did is an event for this one.
             let by = self.lifecycle.view(promise.module).by;
-            let is_taken_along = before
-                .iter()
-                .any(|other| by == Some(other.module) && moved(other));
+            let is_taken_along = before.iter().any(|other| {
+                by == Some(other.module) && (moved(other) || self.has_to_stop(other.module))
+            });
             if must != moved(promise) && (must || !is_taken_along) {
                 return Err(Violation::ForecastBroken(promise.module));
             }
         }
         Ok(())
+    }
+
+    /// Whether it stops as soon as what needs it has stopped.
+    fn has_to_stop(&self, module: ModuleId) -> bool {
+        let forecast = self.lifecycle.forecast(self.now, module);
+        matches!(forecast, Forecast::StopsAfter { .. })
     }
 
     fn promises(&self) -> Vec<Promise> {
