@@ -382,8 +382,9 @@ fn a_campaign_of_real_faults_on_the_demo_is_recovered_without_a_person() {
     );
     assert_eq!(campaign.wedged, [""; 0], "{report}");
     assert_eq!(campaign.doubles, [""; 0], "{report}");
-    let recovered = usize::try_from(faults).expect("a number") - campaign.late.len();
-    assert!(recovered as f64 >= 0.98 * faults as f64, "{report}");
+    // Two of a hundred; a machine that is busy with other tests may be late with one of a few.
+    let late_most = usize::try_from(faults / 50).expect("a number").max(1);
+    assert!(campaign.late.len() <= late_most, "{report}");
     let daemon = campaign.daemon;
     let folder = daemon.dir.path().to_owned();
     daemon.wait("everything to be well again", || {
