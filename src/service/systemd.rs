@@ -246,9 +246,8 @@ fn sandbox(spec: &ServiceSpec) -> Result<String, PathError> {
         paths.sort_unstable();
         paths.dedup();
         for path in paths {
-            let optional = spec.writable.iter().any(|one| one == path);
-            let dash = if optional { "-" } else { "" };
-            let path = quote(&format!("{dash}{}", text_of(path)?));
+            // systemd opens these for `ExecStartPre=+` too, which makes those that are missing.
+            let path = quote(&format!("-{}", text_of(path)?));
             let _ = writeln!(text, "ReadWritePaths={path}");
         }
     }
