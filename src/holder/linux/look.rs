@@ -130,16 +130,14 @@ impl<T> Results<T> {
     /// Returns all results, or those before a look that took longer than the timeout.
     fn wait(&self, timeout: Duration) -> Vec<T> {
         let mut seen = lock(&self.seen);
-        loop {
+        while !seen.is_over {
             let before = seen.results.len();
             let waited = self.over.wait_timeout(seen, timeout);
             let (now, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
             seen = now;
-            if seen.is_over || timed_out.timed_out() && seen.results.len() == before {
-                seen.is_over = true;
-                return std::mem::take(&mut seen.results);
-            }
+            seen.is_over |= timed_out.timed_out() && seen.results.len() == before;
         }
+        std::mem::take(&mut seen.results)
     }
 }
 
@@ -191,5 +189,30 @@ fn give_back(looker: Looker) {
     let mut idle = lock(&IDLE);
     if idle.len() < IDLE_MAX {
         idle.push(looker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn nobody_waits_for_what_was_seen_before() {
+        let (results, began) = (Results::new(2), Instant::now());
+        results.fill(vec![1, 2], |pid| pid);
+        assert_eq!(results.wait(LONG), [1, 2]);
+        assert!(began.elapsed() < LONG / 2);
+    }
+
+    #[test]
+    fn a_look_that_does_not_return_ends_the_list() {
+        let results = Results::new(2);
+        lock(&results.seen).results.push(1);
+        assert_eq!(results.wait(Duration::from_millis(1)), [1]);
+        results.fill(vec![2], |pid| pid); // comes too late
+        assert_eq!(results.wait(LONG), [0; 0]);
     }
 }
