@@ -20,7 +20,6 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TICK = os.sysconf("SC_CLK_TCK")
 ROWS = []
 
 
@@ -34,11 +33,6 @@ def row(what, found, goal, reached):
 def stat(pid):
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(") ", 1)[1].split()
-
-
-def cpu_seconds(pid, children=False):
-    fields = stat(pid)
-    return sum(int(n) for n in fields[11 : 15 if children else 13]) / TICK
 
 
 def precise_seconds(pid):

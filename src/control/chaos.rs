@@ -79,6 +79,11 @@ fn permitted(ctx: &RuntimeContext, params: &ChaosParams) -> Result<ModuleId, Req
         );
         return Err(RequestError::new(ErrorCode::InvalidParams, text));
     }
+    let suspends = matches!(params.action, ChaosAction::Hang | ChaosAction::Slow);
+    if cfg!(windows) && suspends {
+        let text = "cannot inject that on Windows: nothing suspends processes there; use kill";
+        return Err(RequestError::new(ErrorCode::NotPermitted, text));
+    }
     Ok(module)
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         let edges = spec.edges.iter().filter(|edge| edge.hard == hard);
         edges.map(|edge| ctx.name(edge.to).to_string()).collect()
     };
+    let held_until = held_until(ctx, &now);
     ModuleView {
         module: spec.name.clone(),
         description: launch.description.clone(),
@@ -64,8 +65,8 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             _ => now.lifecycle.waits_for.clone(),
         },
         next_attempt_at: now.lifecycle.next_attempt_at,
-        held_until: held_until(ctx, &now),
-        held_by: (held_until(ctx, &now)).and_then(|_| now.lifecycle.held_by.clone()),
+        held_until,
+        held_by: held_until.and_then(|_| now.lifecycle.held_by.clone()),
         status_text: now
             .status_text
             .as_deref()

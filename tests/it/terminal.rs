@@ -156,7 +156,7 @@ fn a_start_that_takes_long_says_how_far_it_is_on_a_terminal_alone() {
     let up = RefCell::new(up);
     let line = wait_for("its progress", || {
         shown
-            .has("1/2 ready, waiting for slow: a line of output that matches \"works\", 1.")
+            .has("1/2 ready, waiting for slow: a line of output that matches \"works\", ")
             .then_some(())
     });
     std::fs::write(dir.path().join("go"), "").expect("a file");

@@ -122,6 +122,11 @@ pub(crate) fn tag(_: i32) -> Tag {
     Tag::Untouched
 }
 
+/// Asked of what is tagged.
+pub(crate) fn user(_: i32) -> Option<u32> {
+    None
+}
+
 /// Every look returns.
 pub(crate) fn is_hidden(_: i32) -> bool {
     false

@@ -164,7 +164,7 @@ fn leave_out_lost(pids: &mut Vec<i32>) {
 }
 
 /// The real user of a process, which is always shown.
-fn user(pid: i32) -> Option<u32> {
+pub(crate) fn user(pid: i32) -> Option<u32> {
     let text = procfs::read_text(&format!("{pid}/status"))?;
     let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_whitespace().next()?.parse().ok()

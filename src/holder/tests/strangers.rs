@@ -125,6 +125,52 @@ time.sleep(300)";
     assert_eq!(told, None, "a stranger is not believed");
 }
 
+#[test]
+fn a_copied_tag_is_not_believed() {
+    if !has_python() || !nix::unistd::geteuid().is_root() {
+        eprintln!("not root or no python3: not tested");
+        return;
+    }
+    let mut rig = Rig::new(WALK);
+    let pid = rig.start(python("n", 1, "time.sleep(300)"));
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let hard = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().split_whitespace().nth(1).unwrap().to_owned()
+    };
+    // RLIMIT_RTTIME and RLIMIT_LOCKS.
+    let tag = [(15, "Max realtime timeout"), (10, "Max file locks")];
+    let tag = tag.map(|(limit, name)| format!("({limit}, {})", hard(name)));
+    let script = format!(
+        "
+import resource, socket, sys, time
+for limit, most in [{}]:
+    resource.setrlimit(limit, (most, most))
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(sys.argv[1])
+s.send(b'READY=1\\nSTATUS=forged')
+print('sent', flush=True)
+time.sleep(300)",
+        tag.join(", ")
+    );
+    open_to_all(&rig);
+    let path = socket_of(&rig);
+    let mut child = stranger(&path, &[], 12345, &script);
+    let mut said = String::new();
+    let output = child.stdout.as_mut().unwrap();
+    BufReader::new(output).read_line(&mut said).unwrap();
+    let told = rig.line.until_within(HOLD_UP_MAX, |tell| match tell {
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Notify { .. },
+            ..
+        }) => Some(format!("{tell:?}")),
+        _ => None,
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((said.as_str(), told), ("sent\n", None));
+}
+
 /// Temporary directories are for their user alone.
 fn open_to_all(rig: &Rig) {
     use std::os::unix::fs::PermissionsExt;

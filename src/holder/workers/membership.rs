@@ -66,7 +66,7 @@ impl RunTree {
             return Membership::Gone;
         }
         let is_inside = self.cgroup.as_ref().is_some_and(|one| one.contains(pid));
-        if is_inside || kernel::tag(pid) == Tag::Of(self.tag) {
+        if is_inside || self.is_tagged(pid) {
             return Membership::Member;
         }
         *allowed = 0;
@@ -110,10 +110,20 @@ impl RunTree {
         Membership::Stranger
     }
 
+    /// Whether it has the tag of the run and is of the user of its main process: everybody can read
+    /// the tag, and take it.
+    fn is_tagged(&self, pid: i32) -> bool {
+        let (main, start_time) = self.main;
+        let is_main = |seen: ProcessInfo| seen.start_time == start_time;
+        kernel::tag(pid) == Tag::Of(self.tag)
+            && kernel::process(main).is_none_or(is_main)
+            && kernel::user(pid).is_some_and(|user| kernel::user(main) == Some(user))
+    }
+
     /// For what lost its parents: the tag, or the secret in the environment, that all of a run
     /// inherits.
     fn is_marked(&self, sender: &ProcessInfo, allowed: &mut usize) -> Membership {
-        if kernel::tag(sender.pid) == Tag::Of(self.tag) {
+        if self.is_tagged(sender.pid) {
             return Membership::Member;
         }
         if !spend(allowed, ENVIRONMENT_COST) {

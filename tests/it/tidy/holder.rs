@@ -11,9 +11,9 @@ use super::source::{self, Source};
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
     ("loop", 4788),
-    ("workers", 4115),
+    ("workers", 4120),
     ("spawn", 2194),
-    ("bsd", 783),
+    ("bsd", 786),
     ("windows", 1716),
 ];
 
