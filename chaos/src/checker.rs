@@ -370,7 +370,7 @@ impl Checker {
             } => {
                 self.is_shared_as_planned(plan, *module, decision)?;
                 self.bounds_judged(now, *module, (*failure, *attempt), decision)?;
-                self.judged(plan, now, *module, decision)
+                self.judged(plan, now, *module, (*attempt, decision))
             }
             LifecycleEffect::Prepare(order) => {
                 self.prepares(now, order.module);

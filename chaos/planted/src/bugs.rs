@@ -57,6 +57,12 @@ pub(crate) const BUGS: &[Bug] = &[
                 slot.recovery.half_open(); }",
     },
     Bug {
+        name: "a held module is started",
+        file: "lifecycle/managed_module.rs",
+        find: "self.held_until.filter(|until| now < *until)",
+        plant: "self.held_until.filter(|until| !PLANTED && now < *until)",
+    },
+    Bug {
         name: "stability pays all attempts back",
         file: "recovery.rs",
         find: "self.recent.drain(..paid.min(self.recent.len()));",

@@ -37,7 +37,7 @@ impl Checker {
         plan: &Plan,
         now: MonoTime,
         module: ModuleId,
-        decision: &Decision,
+        (attempt, decision): (u32, &Decision),
     ) -> Checked {
         let is_right = is_scope_right(&plan.system().groups, module, decision);
         ensure(is_right, || Violation::RestartShared(module))?;
@@ -48,7 +48,7 @@ impl Checker {
             Verdict::Retry { after, strategy } => {
                 self.of(module).coming_back = true;
                 if !decision.excused {
-                    self.count_attempt(now, module, strategy, decision)?;
+                    self.count_attempt(now, module, strategy, (attempt, decision))?;
                     let floor = self.of(module).spec.clone();
                     let floor = floor.map(|spec| spec.recovery.backoff.floor);
                     let counted = decision.exceeded.is_empty();
@@ -95,7 +95,7 @@ impl Checker {
         now: MonoTime,
         module: ModuleId,
         strategy: Strategy,
-        decision: &Decision,
+        (attempt, decision): (u32, &Decision),
     ) -> Checked {
         let shadow = self.of(module);
         let Some(spec) = shadow.spec.clone() else {
@@ -115,7 +115,8 @@ impl Checker {
         shadow.attempts.push_back(now);
         let count = shadow.attempts.len();
         let most = recovery.max_attempts as usize;
-        ensure(recovery.max_attempts == 0 || count <= most, || {
+        let none_forgotten = attempt as usize >= count;
+        ensure(most == 0 || (count <= most && none_forgotten), || {
             Violation::BudgetExceeded(module)
         })
     }

@@ -97,9 +97,9 @@ impl Sim {
             87 => Fault::Sleep(self.rng.span(MS(20_000))),
             88..=91 => self.draw_replan(),
             92..=93 => Fault::Limit(module, self.rng.permille(200)),
-            94..=95 => {
+            94 => {
                 let is_release = self.rng.permille(300);
-                let span = self.rng.span(MS(20_000));
+                let span = self.rng.span(MS(5_000));
                 Fault::Hold(module, if is_release { Duration::ZERO } else { span })
             }
             _ => return None,
