@@ -9,6 +9,7 @@ Never changes peers.py: it is imported from PEERS_DIR, whose compiled payload it
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import sys
 
@@ -72,15 +73,15 @@ class Mainstay(peers.Peer):
     journal on, everything else as shipped."""
 
     name, deps, ready = "mainstay", True, True
-    settings = ""
+    settings, program = "", MAINSTAY
 
     @classmethod
     def version(cls):
-        return peers.out([MAINSTAY, "--version"]).removeprefix("mainstay ")
+        return peers.out([cls.program, "--version"]).removeprefix("mainstay ")
 
     @classmethod
     def available(cls):
-        return os.path.exists(MAINSTAY)
+        return os.path.exists(cls.program)
 
     def setup(self):
         text = [
@@ -101,13 +102,13 @@ class Mainstay(peers.Peer):
         return {"MAINSTAY_CONFIG": "", "MAINSTAY_LOG": os.environ.get("MAINSTAY_LOG", "error")}
 
     def cmd(self):
-        return [MAINSTAY, "up", "--config", f"{self.wd}/config"]
+        return [self.program, "up", "--config", f"{self.wd}/config"]
 
     def control(self):
         return f"{self.wd}/run/control.sock"
 
     def status_cmd(self):
-        return [MAINSTAY, "status", "--all", "--socket", self.control()]
+        return [self.program, "status", "--all", "--socket", self.control()]
 
     def raw_status(self):
         keep = Control(self.control())
@@ -142,6 +143,8 @@ class MainstayWalk(Mainstay):
 
 
 peers.ALL += [Mainstay, MainstayQuiet, MainstayWalk]
+if not peers.Dinit.available() and shutil.which("dinit"):
+    peers.Dinit.B = os.path.dirname(shutil.which("dinit"))
 
 if __name__ == "__main__":
     peers.main()

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Every row of docs/PERFORMANCE.md in one go, floor and mainstay by turns, and the table of them.
+"""Every row of docs/PERFORMANCE.md in one go, floor, dinit and mainstay by turns, and their table.
 
 Owns which rows there are and their goals. Never says a figure without its floor, where it has one.
 
     PEERS_DIR=... ./table.py [--runs 5] [--real-time] [--only start,idle]
 
-About ten minutes with all rows. --real-time keeps other work out of what is timed (chrt -r 1).
+About ten minutes with all rows. dinit takes part where it is installed: in $BENCH_PREFIX/dinit/bin
+or on the PATH. --real-time keeps other work out of what is timed (chrt -r 1).
 """
 import argparse
 import glob
@@ -19,7 +20,8 @@ import mainstay_peer as bench
 import extra
 
 peers = bench.peers
-FLOOR, OURS = peers.FloorVfork, bench.Mainstay
+FLOOR, DINIT, OURS = peers.FloorVfork, peers.Dinit, bench.Mainstay
+BESIDE = [DINIT] if DINIT.available() else []
 RELEASE = os.path.dirname(bench.MAINSTAY)
 GROUPS = ["start", "restart", "graph", "status", "away", "demo", "pure", "memory", "idle", "size"]
 samples, rows = {}, []
@@ -28,6 +30,8 @@ samples, rows = {}, []
 def record(peer, n):
     def keep(test, values, **more):
         label = more.get("label", test)
+        if more.get("supervisor_gone_ms"):
+            samples.setdefault((peer.name, n, "gone"), []).append(more["supervisor_gone_ms"])
         samples.setdefault((peer.name, n, label), []).extend(values)
         print(f"  {peer.name} {n} {label}", [round(value, 2) for value in values][:5], flush=True)
     return keep
@@ -52,11 +56,22 @@ def text(value, unit=""):
     return f"{value:,.{digits}f}{unit}"
 
 
-def row(what, ours, goal, reached, floor=None, unit=" ms"):
-    """`reached` is asked with our value and its ratio to the floor."""
+def row(what, ours, goal, reached, floor=None, dinit=None, unit=" ms"):
+    """`reached` is asked with our value and its ratio to the floor; None: nobody knows."""
     ratio = ours / floor if ours and floor else None
-    verdict = "–" if ours is None else "yes" if reached(ours, ratio) else "**no**"
-    rows.append((what, text(floor, unit), text(ours, unit), text(ratio), goal, verdict))
+    known = ours is not None and reached is not None
+    verdict = "–" if not known else "yes" if reached(ours, ratio) else "**no**"
+    values = (text(floor, unit), text(dinit, unit), text(ours, unit))
+    rows.append((what, *values, text(ratio), text(ours / dinit if ours and dinit else None),
+                 goal, verdict))
+
+
+def ahead(what, n, label, of_all=None, theirs=None):
+    """A row whose goal is to be ahead of dinit in the same run."""
+    of_all = of_all or middle
+    floor, dinit = of_all(of(FLOOR, n, label)), of_all(of(DINIT, n, theirs or label))
+    reached = (lambda ms, _: ms < dinit) if dinit else None
+    row(what, of_all(of(OURS, n, label)), "< dinit", reached, floor, dinit)
 
 
 def timed(on):
@@ -68,44 +83,44 @@ def timed(on):
 def start(runs):
     for run in range(runs):
         for n, tests in ((20, {"start"}), (1000, {"start", "storm", "stop"})):
-            for peer in (FLOOR, OURS):
+            for peer in [FLOOR, *BESIDE, OURS]:
                 peers.run_session(peer, n, run, tests, record(peer, n), n == 1000)
-    for n, most in ((20, 2.5), (1000, 2.6)):
-        row(f"start of {n}, to the last one's first instruction", middle(of(OURS, n, "start")),
-            f"≤ {most} × (dinit)", lambda _, ratio, most=most: ratio < most,
-            middle(of(FLOOR, n, "start")))
-    for label, what, most in (("storm", "1000 killed at once", 1.5),
-                              ("stop", "ordered stop of 1000", 2.0)):
-        row(what, middle(of(OURS, 1000, label)), f"≤ {most} ×",
-            lambda _, ratio, most=most: ratio <= most, middle(of(FLOOR, 1000, label)))
+    ahead("start of 20, to the last one's first instruction", 20, "start")
+    for label, what, most in (("start", "start of 1000", 1.4),
+                              ("storm", "1000 killed at once", 1.25)):
+        row(what, middle(of(OURS, 1000, label)), f"≤ {most} × the floor",
+            lambda _, ratio, most=most: ratio <= most, middle(of(FLOOR, 1000, label)),
+            middle(of(DINIT, 1000, label)))
+    ahead("ordered stop of 1000, last module gone", 1000, "stop")
+    ahead("ordered stop of 1000, supervisor gone", 1000, "gone")
 
 
-def restart(_):
-    for n, most in ((20, 1.97), (1000, 2.35)):
-        for peer in (FLOOR, OURS):
-            peers.run_session(peer, n, 0, {"restart"}, record(peer, n), True)
-        floor, ours = of(FLOOR, n, "restart"), of(OURS, n, "restart")
-        row(f"restart of one of {n}, p50", middle(ours), f"≤ {most} × (dinit)",
-            lambda _, ratio, most=most: ratio < most, middle(floor))
-        row(f"restart of one of {n}, p99", p99(ours), "≤ 3 ms", lambda ms, _: ms <= 3, p99(floor))
+def restart(runs):
+    for run in range(min(runs, 3)):
+        for n in (20, 1000):
+            for peer in [FLOOR, *BESIDE, OURS]:
+                peers.run_session(peer, n, run, {"restart"}, record(peer, n), True)
+    for n in (20, 1000):
+        ahead(f"restart of one of {n}, p50", n, "restart")
+        ahead(f"restart of one of {n}, p99", n, "restart", p99)
 
 
 def graph(runs):
     for _ in range(runs):
         for kind in ("chain", "layers"):
-            peers.run_graph(OURS, kind, True, record(OURS, 100))
-    for kind, what, most in (("chain", "ready-gated chain of 100", 61),
-                             ("layers", "ready-gated 10 layers × 10", 45)):
-        row(what, middle(of(OURS, 100, f"{kind}-ready")), f"< {most} ms (dinit, elsewhere)",
-            lambda ms, _, most=most: ms < most)
+            for peer in [*BESIDE, OURS]:
+                peers.run_graph(peer, kind, True, record(peer, 100))
+    ahead("ready-gated chain of 100", 100, "chain-ready")
+    ahead("ready-gated 10 layers × 10", 100, "layers-ready")
 
 
 def status(_):
-    peers.run_session(OURS, 100, 0, {"status"}, record(OURS, 100), False)
-    row("status of 100, open connection", middle(of(OURS, 100, "module.list, open conn")),
-        "≤ 0.3 ms", lambda ms, _: ms <= 0.3)
-    row("status of 100, whole command", middle(of(OURS, 100, "status")), "≤ 5 ms",
-        lambda ms, _: ms <= 5)
+    for peer in [*BESIDE, OURS]:
+        peers.run_session(peer, 100, 0, {"status"}, record(peer, 100), False)
+    ahead("status of 100, open connection", 100, "module.list, open conn",
+          theirs="control socket LISTSERVICES, open conn")
+    ahead("status of 100, fresh connection", 100, "same, fresh conn")
+    ahead("status of 100, whole command", 100, "status")
     asked = extra.requests()
     one = sorted(asked["module.get"])
     row("status of one, p50", middle(one), "–", lambda *_: True)
@@ -148,23 +163,25 @@ def pure(runs):
 
 
 def memory(_):
-    for n, most in ((20, 8), (1000, 16)):
-        for peer in (FLOOR, OURS):
+    for n, most in ((20, 4), (1000, 12)):
+        for peer in [FLOOR, *BESIDE, OURS]:
             peers.run_session(peer, n, 0, {"memory"}, record(peer, n), False)
-        ours, floor = middle(of(OURS, n, "memory")), middle(of(FLOOR, n, "memory"))
-        row(f"memory (PSS), holder + runtime, {n} modules", ours and ours / 1000, f"≤ {most} MB",
-            lambda mb, _, most=most: mb <= most, floor and floor / 1000, unit=" MB")
+        ours, dinit, floor = (one and one / 1000 for one in
+                              (middle(of(peer, n, "memory")) for peer in (OURS, DINIT, FLOOR)))
+        row(f"memory (PSS), holder + runtime, {n} modules", ours, f"≤ {most} MB",
+            lambda mb, _, most=most: mb <= most, floor, dinit, unit=" MB")
 
 
 def idle(_):
     def keep(name, n, test, values, **more):
         samples.setdefault((name, n, test), []).extend(values)
         print(f"  idle {name}", values, more, flush=True)
-    peers.run_idle([OURS, bench.MainstayQuiet], 100, 60, keep)
-    for name, what, most in ((OURS.name, "with", 500), (bench.MainstayQuiet.name, "without", 20)):
+    peers.run_idle([*BESIDE, OURS, bench.MainstayQuiet], 100, 60, keep)
+    for name, what, most in ((OURS.name, "with", 100), (bench.MainstayQuiet.name, "without", 5)):
         row(f"idle CPU of 100 modules, {what} sampling, a second",
             middle(samples.get((name, 100, "idle"))), f"≤ {most} µs",
-            lambda us, _, most=most: us <= most, unit=" µs")
+            lambda us, _, most=most: us <= most, dinit=middle(of(DINIT, 100, "idle")),
+            unit=" µs")
 
 
 def size(_):
@@ -189,9 +206,11 @@ def main():
         timed(asked.real_time and group not in ("memory", "idle", "size"))
         globals()[group](asked.runs)
     minutes = (time.monotonic() - began) / 60
-    print(f"\n{OURS.version()}, kernel {os.uname().release}, {os.cpu_count()} cores, load "
+    beside = "".join(f", {peer.name} {peer.version()}" for peer in BESIDE)
+    print(f"\n{OURS.version()}{beside}, kernel {os.uname().release}, {os.cpu_count()} cores, load "
           f"{os.getloadavg()[0]:.1f}, {minutes:.1f} minutes, real time: {asked.real_time}\n")
-    print("| what | floor | mainstay | ratio | goal | reached |\n|---|---|---|---|---|---|")
+    print("| what | floor | dinit | mainstay | of floor | of dinit | goal | reached |")
+    print("|---|---|---|---|---|---|---|---|")
     for one in rows:
         print("| " + " | ".join(one) + " |")
 
