@@ -30,6 +30,7 @@ mod exits;
 mod features;
 mod first_light;
 mod first_plan;
+mod first_process;
 mod foreground;
 #[cfg(unix)]
 mod forensics;
