@@ -191,7 +191,10 @@ fn exited(who: &str, facts: PayloadReader<'_>) -> String {
         facts.integer("code"),
         facts.text("text"),
     ) {
-        (Some(signal), ..) => format!("{who} was killed by {}{dumped}{after}", signal_name(signal)),
+        (Some(signal), ..) => format!(
+            "{who} was killed by {}{dumped}{after}",
+            portable_signal_name(signal)
+        ),
         (None, Some(code), _) => {
             let code = i32::try_from(code).unwrap_or(i32::MAX);
             format!(
@@ -266,7 +269,7 @@ fn suspended(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
 fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {
     let signal = facts
         .integer("signal")
-        .map_or("the stop signal".into(), signal_name);
+        .map_or("the stop signal".into(), portable_signal_name);
     let processes = facts.0.get("processes").and_then(Value::as_array);
     let name = |process: &Value| {
         let command = process.get("command").and_then(Value::as_str);
@@ -288,14 +291,14 @@ fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {
 /// Describes an exit as a module view does: `exit code 1`, `killed by SIGKILL`.
 pub(super) fn exit_text(code: Option<i32>, signal: Option<i32>) -> String {
     match (signal, code) {
-        (Some(signal), _) => format!("killed by {}", signal_name(signal.into())),
+        (Some(signal), _) => format!("killed by {}", portable_signal_name(signal.into())),
         (None, Some(code)) => code_text(code),
         (None, None) => "exited, exit code unknown".to_owned(),
     }
 }
 
 /// Returns the name of a signal that has the same number on every Unix, else its number.
-fn signal_name(signal: i64) -> String {
+fn portable_signal_name(signal: i64) -> String {
     let name = match signal {
         1 => "SIGHUP",
         2 => "SIGINT",
