@@ -45,10 +45,10 @@ pub struct RunLimits {
     /// Bytes of memory above which the kernel kills.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<u64>,
-    /// Threads.
+    /// The number of threads of all its processes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u64>,
-    /// Processes.
+    /// The number of its processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
     /// Bytes a second read from each disk, and as many written to it.

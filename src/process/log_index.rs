@@ -153,7 +153,7 @@ impl IndexEncoder {
         self.open.is_some()
     }
 
-    /// The log has `length` more bytes, which were read at `time`.
+    /// The log has `length` more bytes, which were read at `time` (milliseconds since 1970).
     pub fn append(&mut self, length: u64, time: Option<u64>) {
         if length == 0 {
             return;
@@ -176,7 +176,7 @@ impl IndexEncoder {
         }
     }
 
-    /// The run started at `time`; the bytes that follow are its own.
+    /// The run started at `time` (milliseconds since 1970); the bytes that follow are its own.
     pub fn start_run(&mut self, run: u64, time: u64) {
         self.flush();
         let since = self.since(time);
@@ -194,7 +194,7 @@ impl IndexEncoder {
         }
     }
 
-    /// The run ended at `time`.
+    /// Records how a run ended, at `time` (milliseconds since 1970).
     pub fn end_run(&mut self, run: u64, exit: Exit, time: u64) {
         self.flush();
         let (kind, value) = match exit {
