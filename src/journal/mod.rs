@@ -126,7 +126,7 @@ struct JournalShared {
     incomplete: Mutex<Option<(Timestamp, String)>>,
     watermark: Mutex<Watermark>,
     keeper: Option<WatermarkKeeper>,
-    retention: Mutex<Retention>,
+    retention: Retention,
     opening: Mutex<Opening>,
     opening_done: Condvar,
     /// Set by a reader that met damage: the writer then checks the whole file.
@@ -211,7 +211,7 @@ impl Journal {
             // The rest is kept until the writer has compared the database with it.
             watermark: Mutex::new(kept),
             keeper: settings.keeper.clone(),
-            retention: Mutex::new(settings.retention),
+            retention: settings.retention,
             opening: Mutex::new(Opening::UnderWay),
             opening_done: Condvar::new(),
             suspect: AtomicBool::new(false),
@@ -337,11 +337,6 @@ impl Journal {
     #[must_use]
     pub fn event(&self, seq: u64) -> Option<Event> {
         reader::event_by_seq(&self.shared, seq)
-    }
-
-    /// Changes the retention; the next sweep applies it.
-    pub fn set_retention(&self, retention: Retention) {
-        *lock(&self.shared.retention) = retention;
     }
 
     /// Waits until everything appended so far is committed, without waiting for a pending retry.

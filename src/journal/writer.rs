@@ -372,7 +372,7 @@ impl Writer {
     }
 
     fn sweep_when_due(&mut self) -> Result<(), WriteError> {
-        let retention = *super::lock(&self.shared.retention);
+        let retention = self.shared.retention;
         for (at, lane) in LANES.into_iter().enumerate() {
             let due = self.unswept[at] >= SWEEP_EVERY[at];
             let Some(store) = self.store.as_mut().filter(|_| due) else {
