@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::Hello;
+use mainstay_protocol::methods::MethodInfo;
 use mainstay_protocol::{AccessLevel, ErrorCode, RequestError};
 
 use super::accounts::{Accounts, ConnectionPermit, MemoryShare, Principal, TooMany};
@@ -71,6 +72,15 @@ impl Caller {
     /// What it may keep in memory, with the other connections of its principal; None: not limited.
     pub(crate) fn memory(&self) -> Option<&MemoryShare> {
         self.connection.as_ref().map(|permit| &permit.memory)
+    }
+
+    /// Whether it has the level of a method. A module has exactly its own methods, and a user none
+    /// of a module's.
+    pub(super) fn may(&self, info: &MethodInfo) -> bool {
+        match self.module {
+            Some(_) => info.level == AccessLevel::Module,
+            None => info.level > AccessLevel::Module && self.level >= info.level,
+        }
     }
 
     /// Takes one changing request from the allowance; false: none is left.

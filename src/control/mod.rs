@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use mainstay_protocol::methods::{self, Method, MethodInfo};
-use mainstay_protocol::{AccessLevel, ErrorCode, RequestError, RpcRequest};
+use mainstay_protocol::{ErrorCode, RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
@@ -237,15 +237,5 @@ impl Answer for methods::Hello {
     ) -> Result<MethodResult<Self::Result>, RequestError> {
         let text = "cannot say hello twice on one connection";
         Err(RequestError::new(ErrorCode::InvalidRequest, text))
-    }
-}
-
-impl Caller {
-    /// A module has exactly its own methods, and a user none of a module's.
-    fn may(&self, info: &MethodInfo) -> bool {
-        match self.module {
-            Some(_) => info.level == AccessLevel::Module,
-            None => info.level > AccessLevel::Module && self.level >= info.level,
-        }
     }
 }
