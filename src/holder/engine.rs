@@ -200,6 +200,7 @@ impl Engine {
         self.look_at_trees(Instant::now());
         self.supervise();
         self.channel.flush(&self.poll);
+        self.remove_idle_groups();
         if self.roster.has_deferred_notify() && !self.channel.is_backpressured() {
             self.roster.send_deferred_notify();
             self.perform_effects();

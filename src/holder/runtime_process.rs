@@ -52,8 +52,9 @@ impl RuntimeProcess {
     }
 
     /// Has another thread start the runtime with a fresh channel, so that the loop does not wait
-    /// for its exec; [`EngineEvent::RuntimeStarted`] says that there is a result.
-    pub(crate) fn start(&mut self, queue: &Arc<EngineQueue>) -> io::Result<()> {
+    /// for its exec; [`EngineEvent::RuntimeStarted`] says that there is a result. `bare`: the table
+    /// of descriptors may be copied, for nothing but what the holder starts with is in it.
+    pub(crate) fn start(&mut self, queue: &Arc<EngineQueue>, bare: bool) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         let (command, program) = (self.command.clone(), Arc::clone(&self.program));
         let (result, starting) = sync_channel(1);
@@ -61,14 +62,18 @@ impl RuntimeProcess {
         fcntl(&pid, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let queue = Arc::clone(queue);
         thread("runtime-start", move || {
-            let started = TableThread::start("runtime-fork", true).and_then(|table| {
-                let mut fds = vec![theirs.as_fd(), tells_pid.as_fd()];
-                fds.extend(program.fd());
-                let program = Arc::clone(&program);
-                table.run(&fds, move |fds| {
-                    runtime_start::start(&command, &program, fds)
-                })?
-            });
+            let mut fds = vec![theirs.as_fd(), tells_pid.as_fd()];
+            fds.extend(program.fd());
+            let started = match bare {
+                true => runtime_start::start(&command, &program, &fds),
+                false => TableThread::start("runtime-fork", true).and_then(|table| {
+                    let program = Arc::clone(&program);
+                    table.run(&fds, move |fds| {
+                        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                        runtime_start::start(&command, &program, &fds)
+                    })?
+                }),
+            };
             let _ = result.send(started.map(|pid| (ours.into(), pid))); // or the holder exits
             queue.send(EngineEvent::RuntimeStarted);
         })?;

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use mainstay_process::Exit;
+use mainstay_process::{Exit, Instance as InstanceName};
 use nix::sys::signal::Signal;
 
 use crate::clock::monotonic;
@@ -18,6 +18,7 @@ use crate::messages::HolderMessage;
 use crate::runtime_command::RuntimeCommand;
 use crate::runtime_process::{RuntimeProcess, raise_limit};
 use crate::status_file::HolderStatus;
+use crate::threads::thread;
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 use crate::workers::service_manager::ServiceManager;
 use crate::{poll_key, process};
@@ -128,8 +129,9 @@ impl Engine {
     }
 
     fn start_runtime(&mut self) {
+        let bare = self.context.is_none() && self.setup_in_flight.is_none();
         let runtime = self.runtime.as_mut();
-        let started = runtime.map(|runtime| runtime.start(&self.queue));
+        let started = runtime.map(|runtime| runtime.start(&self.queue, bare));
         if let Some(Err(problem)) = started {
             self.runtime_start_failed(&problem);
         }
@@ -184,6 +186,23 @@ impl Engine {
         let code = ended.exit.code();
         let exit = RuntimeExit { code, text };
         self.supervisor.runtime_exited(monotonic(), exit);
+    }
+
+    /// Once a stop has ended every run, their groups are removed on a thread: the runtime still
+    /// writes its books.
+    pub(crate) fn remove_idle_groups(&mut self) {
+        if !self.supervisor.is_stopping() || !self.roster.is_all_idle() {
+            return;
+        }
+        let instances = self.instances.values_mut();
+        let idle = instances.filter_map(|one| one.group.take().map(|_| one.name.clone()));
+        let idle: Vec<InstanceName> = idle.collect();
+        if let Some(context) = self.context.clone().filter(|_| !idle.is_empty()) {
+            let _ = thread("groups", move || {
+                let names = idle.iter().zip(context.groups.iter().cycle());
+                names.for_each(|(name, groups)| groups.forget(name));
+            }); // else they are removed at the end
+        }
     }
 
     /// Ends all, cleans up, waits a moment for the runtime.

@@ -3,7 +3,7 @@
 //! Never promises what these kernels do not keep: docs/decisions/0010 says what that is.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use crate::fds::MAX_FDS;
@@ -102,7 +102,7 @@ impl Program {
         None
     }
 
-    pub(crate) fn path(&self, _: Option<&OwnedFd>) -> PathBuf {
+    pub(crate) fn path(&self, _: Option<&BorrowedFd<'_>>) -> PathBuf {
         self.0.clone()
     }
 }

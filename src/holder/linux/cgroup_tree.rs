@@ -35,6 +35,12 @@ impl CgroupRoot {
     pub(crate) fn without_moving(&self) -> bool {
         !self.own_leaf
     }
+
+    /// Removes what holders and applications that were killed left behind: subtrees of our user
+    /// that nobody holds any more and in which nothing lives.
+    pub(crate) fn remove_orphans(&self) {
+        remove_orphans(&self.path, YOUNG);
+    }
 }
 
 /// Finds a place that is rightly ours; None where trees must be walked.
@@ -127,7 +133,6 @@ impl CgroupTree {
         unique_name: &str,
         move_self: bool,
     ) -> Option<CgroupTree> {
-        remove_orphans(&site.path, YOUNG);
         if site.own_leaf {
             if !move_self {
                 return None;
@@ -244,8 +249,7 @@ fn remove(path: &Path, view: &str) {
     }
 }
 
-/// Removes what holders and applications that were killed left behind: subtrees of our user that
-/// nobody holds any more and in which nothing lives. The kernel refuses to remove any other.
+/// As [`CgroupRoot::remove_orphans`]. The kernel refuses to remove any other.
 fn remove_orphans(site: &Path, young: Duration) {
     let us = nix::unistd::geteuid().as_raw();
     let Ok(entries) = fs::read_dir(site) else {
@@ -272,11 +276,13 @@ fn is_populated(path: &Path) -> bool {
 }
 
 fn remove_tree(path: &Path) -> bool {
-    if let Ok(entries) = fs::read_dir(path) {
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove_tree(&entry.path());
-            }
+    // Most have no group in them.
+    if fs::remove_dir(path).is_ok() {
+        return true;
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
         }
     }
     fs::remove_dir(path).is_ok() || !path.exists()

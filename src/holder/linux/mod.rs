@@ -142,8 +142,8 @@ impl Program {
     }
 
     /// Its path in a process that has it as `fd`.
-    pub(crate) fn path(&self, fd: Option<&OwnedFd>) -> PathBuf {
-        let number = fd.unwrap_or(&self.0).as_raw_fd();
+    pub(crate) fn path(&self, fd: Option<&BorrowedFd<'_>>) -> PathBuf {
+        let number = fd.map_or(self.0.as_raw_fd(), AsRawFd::as_raw_fd);
         format!("/proc/self/fd/{number}").into()
     }
 }

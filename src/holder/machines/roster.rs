@@ -153,6 +153,12 @@ impl Roster {
         self.instances.get(&id).is_some_and(Instance::is_idle)
     }
 
+    /// Whether no instance has a run.
+    #[must_use]
+    pub fn is_all_idle(&self) -> bool {
+        self.by_pid.is_empty() && self.instances.values().all(Instance::is_idle)
+    }
+
     /// Number of spawns without a result.
     #[must_use]
     pub fn spawns_in_flight(&self) -> usize {

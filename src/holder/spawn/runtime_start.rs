@@ -3,7 +3,7 @@
 //! Never decides when the runtime is started.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -17,7 +17,7 @@ use crate::workers::mark::TREE_MARK_VAR;
 pub(crate) fn start(
     command: &RuntimeCommand,
     program: &Program,
-    fds: &[OwnedFd],
+    fds: &[BorrowedFd<'_>],
 ) -> io::Result<i32> {
     let [channel, tells_pid, program_fd @ ..] = fds else {
         return Err(io::ErrorKind::NotFound.into());

@@ -212,7 +212,10 @@ fn run(shared: &Arc<SpawnerShared>, place: usize) {
             .send(EngineEvent::Spawn { id, outcome });
         shared.in_flight[place].child_pid.store(0, Ordering::SeqCst);
         launcher.wait_until_idle(); // until then it counts for its user
-        lock(&shared.queue).done(user);
-        shared.filled.notify_one(); // another of this user may start now
+        let mut queue = lock(&shared.queue);
+        queue.done(user);
+        if queue.next_user().is_some() {
+            shared.filled.notify_one(); // another of this user may start now
+        }
     }
 }

@@ -56,9 +56,11 @@ pub(crate) fn start(
 ) -> io::Result<Receiver<SetupResult>> {
     let (sender, receiver) = sync_channel(1);
     thread("setup", move || {
+        let site = options.site.clone();
         let result = set_up(setup, options, &queue);
         let _ = sender.send(result); // the holder exits
         queue.send(EngineEvent::SetupDone);
+        site.iter().for_each(CgroupRoot::remove_orphans); // nobody waits for that
     })?;
     Ok(receiver)
 }
