@@ -18,7 +18,7 @@ use mainstay_protocol::EventKind;
 use mainstay_protocol::enums::CliExitCode;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::actors::auth_token::TokenSigner;
 use crate::actors::event_recorder::{EventBuilder, EventRecorder};
@@ -46,8 +46,9 @@ use crate::plan_store::{PlanStore, StoredPlan};
 pub(crate) mod first_plan;
 mod service_report;
 
+#[cfg(test)]
 pub(crate) use first_plan::commit_first;
-use first_plan::{FirstConfig, FirstPlans, restore, stored};
+use first_plan::{FirstCommit, FirstConfig, FirstPlans, restore, stored};
 
 #[cfg(all(unix, feature = "simulation"))]
 pub mod simulation;
@@ -114,7 +115,9 @@ pub(crate) fn run(
         .enable_all()
         .build()
         .map_err(|error| RuntimeStartError::Os(error.to_string()))?;
-    let code = tokio.block_on(supervise(wire, ground, announce));
+    // A task: whatever wakes what is blocked on itself wakes the thread too, which is awake.
+    let code = tokio.block_on(async { tokio::spawn(supervise(wire, ground, announce)).await });
+    let code = code.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     // Whatever still reads a socket or a file must not hold up the end.
     tokio.shutdown_background();
     code
@@ -149,6 +152,8 @@ async fn supervise(
 
 /// What is known before anything runs: configuration, directories, listeners.
 pub(crate) struct PreparedRuntime {
+    /// The plan of a new start, which is to be kept before anything starts.
+    commit: Option<FirstCommit>,
     world: TakeoverState,
     /// What was configured.
     pub(crate) configuration: Configuration,
@@ -184,8 +189,8 @@ pub(crate) fn prepare(
         }
     };
     let configuration = first.configuration;
-    let (listeners, plans) = match listeners {
-        Some(listeners) => (listeners, plans),
+    let (listeners, plans, commit) = match listeners {
+        Some(listeners) => (listeners, plans, None),
         None => {
             let enforcement = Enforcement::of(&world);
             check_enforcement(&configuration, |key| {
@@ -194,10 +199,12 @@ pub(crate) fn prepare(
             })
             .map_err(RuntimeStartError::Configuration)?;
             let listeners = wire.configure(holder_setup::setup(&configuration))?;
-            (listeners, commit_first(&configuration)?)
+            let (plans, commit) = FirstCommit::choose(&configuration)?;
+            (listeners, plans, Some(commit))
         }
     };
     Ok(PreparedRuntime {
+        commit,
         world,
         problem: first.problem,
         configuration,
@@ -230,6 +237,8 @@ impl PreparedRuntime {
         announce: Option<ConsoleSink>,
     ) -> Result<BuiltRuntime, RuntimeStartError> {
         let (world, listeners) = (self.world, self.listeners);
+        let commit = self.commit;
+        let committed = commit.map(|plan| tokio::task::spawn_blocking(|| plan.commit()));
         let configured = (self.configuration, self.plans);
         let ctx = build(os, &world, configured, self.sources, announce)?;
         if let Some(text) = self.problem {
@@ -239,6 +248,7 @@ impl PreparedRuntime {
             ctx.snapshots.begin_with_problem(text);
         }
         Ok(BuiltRuntime {
+            committed,
             ctx,
             world,
             listeners,
@@ -248,6 +258,8 @@ impl PreparedRuntime {
 
 /// A runtime context without actors.
 pub(crate) struct BuiltRuntime {
+    /// Brings whether the plan of a new start is kept.
+    committed: Option<JoinHandle<Result<(), RuntimeStartError>>>,
     pub(crate) ctx: Arc<RuntimeContext>,
     world: TakeoverState,
     listeners: [ListenerHandle; 2],
@@ -274,10 +286,15 @@ impl BuiltRuntime {
         facts: mpsc::Receiver<OsEvent>,
     ) -> Result<RunningRuntime, RuntimeStartError> {
         let BuiltRuntime {
+            committed,
             ctx,
             world,
             listeners,
         } = self;
+        if let Some(committed) = committed {
+            let panicked = |error: JoinError| RuntimeStartError::Os(error.to_string());
+            committed.await.map_err(panicked)??;
+        }
         let returned = world.setup.is_some();
         record_start(&ctx, &world, returned);
         if !returned {

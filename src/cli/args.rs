@@ -61,6 +61,7 @@ fn instance_name(text: &str) -> Result<String, String> {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Verb {
     /// Write a commented configuration with one example module
     Init(InitArgs),

@@ -152,10 +152,14 @@ impl Console {
             state.dropped += 1;
             return;
         }
+        // Else it writes, or has been woken already.
+        let sleeps = state.queue.is_empty() && !state.writing;
         state.bytes += line.len();
         state.queue.push_back((stream, line));
         drop(state);
-        self.0.changed.notify_all();
+        if sleeps {
+            self.0.changed.notify_all();
+        }
     }
 
     /// Sets what the line of progress says; it is shown after the first second.

@@ -68,12 +68,22 @@ pub(crate) fn zoned_now() -> jiff::Zoned {
 
 /// The zone of the machine; `TZ` names another.
 #[cfg(not(test))]
-fn zone() -> jiff::tz::TimeZone {
-    jiff::tz::TimeZone::system()
+pub(crate) fn zone() -> jiff::tz::TimeZone {
+    machine_zone().unwrap_or_else(jiff::tz::TimeZone::system)
+}
+
+/// The rules in /etc/localtime, without their name: to find that, all zones there are are listed.
+#[cfg(not(test))]
+fn machine_zone() -> Option<jiff::tz::TimeZone> {
+    if cfg!(windows) || std::env::var_os("TZ").is_some() {
+        return None;
+    }
+    let rules = std::fs::read("/etc/localtime").ok()?;
+    jiff::tz::TimeZone::tzif("", &rules).ok()
 }
 
 #[cfg(test)]
-fn zone() -> jiff::tz::TimeZone {
+pub(crate) fn zone() -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::UTC
 }
 

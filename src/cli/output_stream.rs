@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
-
 use super::console::{Console, Stream};
 use super::format;
 use super::logs::printer::LogPrinter;
@@ -64,7 +62,7 @@ impl OutputStream {
         folder: &Path,
         names: Arc<Mutex<BTreeSet<String>>>,
     ) -> OutputStream {
-        let zone = TimeZone::system();
+        let zone = format::zone();
         let mut state = State {
             console,
             printer: LogPrinter::new(Terminal::of_stdout(), zone, Some(&[])),

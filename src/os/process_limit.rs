@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::RwLock;
 
 /// A message about an error, with the limit that is its cause, if it says that none can be made.
 pub(crate) fn with_limit(message: &str) -> String {
@@ -41,13 +41,14 @@ pub(crate) fn raise_open_files() {
 /// # Errors
 /// As a message, with the limit.
 pub(crate) fn check_threads(count: usize) -> Result<(), String> {
-    let wait = Mutex::new(());
+    // They leave it together, not one after the other.
+    let wait = RwLock::new(());
     std::thread::scope(|scope| {
-        let held = wait.lock();
+        let held = wait.write();
         let mut outcome = Ok(());
         for _ in 0..count {
             let builder = std::thread::Builder::new().stack_size(64 * 1024);
-            if let Err(problem) = builder.spawn_scoped(scope, || drop(wait.lock())) {
+            if let Err(problem) = builder.spawn_scoped(scope, || drop(wait.read())) {
                 // Asked while the others live.
                 outcome = Err(with_limit(&format!("cannot make a thread: {problem}")));
                 break;

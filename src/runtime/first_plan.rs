@@ -2,6 +2,7 @@
 //! being applied when the runtime before ended.
 //! Owns which of them it is. Never applies a plan to modules that run.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -180,40 +181,69 @@ pub(crate) fn kept(state_dir: &Path) -> Vec<Configuration> {
 /// Keeps the plan of a new start: a runtime that returns goes on under it, whatever the files say
 /// then. It has the number of the last one if it is the same, else the next.
 pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, RuntimeStartError> {
-    let state_dir = &configuration.system.state_dir;
-    let store = PlanStore::new(state_dir);
-    let failed = |source| RuntimeStartError::State {
-        path: state_dir.join("committed.json"),
-        source,
-    };
-    let newest = store.numbers().last().copied().unwrap_or(0);
-    let last = store.last_committed().ok();
-    if let Some(last) = &last {
-        let log_dir = &configuration.system.logs.directory;
-        log_names::restore(log_dir, last.config.instances());
+    let (plans, first) = FirstCommit::choose(configuration)?;
+    first.commit()?;
+    Ok(plans)
+}
+
+/// The plan of a new start that is to be kept before anything starts.
+pub(crate) struct FirstCommit {
+    store: PlanStore,
+    plan: StoredPlan,
+}
+
+impl FirstCommit {
+    fn failed(store: &PlanStore, source: io::Error) -> RuntimeStartError {
+        let path = store.committed_path();
+        RuntimeStartError::State { path, source }
     }
-    let same = last.filter(|last| {
-        last.number == newest && last.config.fingerprint == configuration.fingerprint
-    });
-    store.discard("the system was stopped").map_err(failed)?;
-    let plan = match same {
-        // Lines may have moved in the files.
-        Some(same) => StoredPlan {
-            config: configuration.effective(),
-            held: None,
-            ..same
-        },
-        None => {
-            let now = crate::os::wall_clock();
-            stored(newest + 1, now, configuration, "mainstay up")
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn commit(self) -> Result<(), RuntimeStartError> {
+        let FirstCommit { store, plan } = self;
+        let done = store.commit_now(&plan);
+        done.map_err(|error| FirstCommit::failed(&store, error))
+    }
+
+    /// Which plan that is; nothing is written but what an earlier start left.
+    pub(super) fn choose(
+        configuration: &Configuration,
+    ) -> Result<(FirstPlans, FirstCommit), RuntimeStartError> {
+        let state_dir = &configuration.system.state_dir;
+        let store = PlanStore::new(state_dir);
+        let failed = |source| FirstCommit::failed(&store, source);
+        let newest = store.numbers().last().copied().unwrap_or(0);
+        let last = store.last_committed().ok();
+        if let Some(last) = &last {
+            let log_dir = &configuration.system.logs.directory;
+            log_names::restore(log_dir, last.config.instances());
         }
-    };
-    store.commit_now(&plan).map_err(failed)?;
-    Ok(FirstPlans {
-        number: plan.number,
-        committed: None,
-        held: None,
-    })
+        let same = last.filter(|last| {
+            last.number == newest && last.config.fingerprint == configuration.fingerprint
+        });
+        store.discard("the system was stopped").map_err(failed)?;
+        let plan = match same {
+            // Lines may have moved in the files.
+            Some(same) => StoredPlan {
+                config: configuration.effective(),
+                held: None,
+                ..same
+            },
+            None => {
+                let now = crate::os::wall_clock();
+                stored(newest + 1, now, configuration, "mainstay up")
+            }
+        };
+        let plans = FirstPlans {
+            number: plan.number,
+            committed: None,
+            held: None,
+        };
+        Ok((plans, FirstCommit { store, plan }))
+    }
 }
 
 /// The committed plan; the files only where it cannot be read. A plan that was applied and not

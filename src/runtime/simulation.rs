@@ -19,7 +19,8 @@ use mainstay_protocol::Timestamp;
 use mainstay_protocol::method::EventsParams;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{InstanceInfo, PreparedRuntime, RunningRuntime, TakeoverState, commit_first, restore};
+use super::first_plan::commit_first;
+use super::{InstanceInfo, PreparedRuntime, RunningRuntime, TakeoverState, restore};
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
 use crate::actors::holder_setup;
 use crate::actors::lifecycle::LifecycleMsg;
@@ -151,6 +152,7 @@ impl SimulatedRuntime {
             enforcement: Enforcement::new("walk", None),
         });
         let prepared = PreparedRuntime {
+            commit: None,
             world,
             configuration,
             plans,

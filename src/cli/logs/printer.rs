@@ -66,7 +66,7 @@ impl LogPrinter {
         let zone = if args.utc {
             TimeZone::UTC
         } else {
-            TimeZone::system()
+            format::zone()
         };
         let is_one = args.modules.len() == 1;
         let columns = !args.raw && !args.json;
