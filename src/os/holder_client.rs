@@ -46,6 +46,11 @@ const FACTS_IN_FLIGHT: usize = 1024;
 /// Asks that may wait for the wire, in bytes; more means that the holder does not read any more.
 const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Asks that wait for the writer's turn, in bytes, before they are sent at once: of many in a row,
+/// the holder performs the first while the last are made.
+#[cfg(unix)]
+const ASKS_BYTES_EARLY: usize = 4 * 1024;
+
 /// How long a disk may take to what is read from it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -62,9 +67,28 @@ struct InstanceState {
     record: Option<String>,
 }
 
+/// What is to be sent to the holder.
+struct Outgoing {
+    outbox: Outbox,
+    /// Earlier frames are being sent.
+    writes: bool,
+    #[cfg(unix)]
+    socket: std::os::fd::OwnedFd,
+}
+
+#[cfg(unix)]
+impl Outgoing {
+    fn send_early(&mut self) {
+        if self.outbox.waiting_bytes() >= ASKS_BYTES_EARLY && !self.writes {
+            // What does not go now the writer waits for; it finds errors too.
+            let _ = self.outbox.flush(&self.socket);
+        }
+    }
+}
+
 /// [`Os`] through the holder.
 pub(crate) struct HolderClient {
-    out: Mutex<Outbox>,
+    out: Mutex<Outgoing>,
     out_ready: Notify,
     /// Signalled when everything asked so far is on the wire.
     sent: Notify,
@@ -132,6 +156,9 @@ impl HolderClient {
         wire: HolderHandshake,
         known: &TakeoverState,
     ) -> io::Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>)> {
+        let (hearing, speaking) = wire.end.split()?;
+        #[cfg(unix)]
+        let socket = speaking.socket()?;
         let (facts, receiver) = mpsc::channel(FACTS_IN_FLIGHT);
         let (commands, modules): (Vec<_>, Vec<_>) = known
             .instances
@@ -141,7 +168,12 @@ impl HolderClient {
         let slots = slots.map(|info| (info.instance.clone(), InstanceState::from(info)));
         let slots = slots.collect();
         let held = Arc::new_cyclic(|myself| HolderClient {
-            out: Mutex::default(),
+            out: Mutex::new(Outgoing {
+                outbox: Outbox::default(),
+                writes: false,
+                #[cfg(unix)]
+                socket,
+            }),
             out_ready: Notify::new(),
             sent: Notify::new(),
             slots: Mutex::new(slots),
@@ -170,7 +202,6 @@ impl HolderClient {
             let instance = command.instance.clone();
             held.send_request(&HolderRequest::Forget { instance });
         }
-        let (hearing, speaking) = wire.end.split()?;
         tokio::spawn(write_requests(Arc::clone(&held), speaking));
         tokio::spawn(read_messages(Arc::clone(&held), hearing, wire.decoder));
         Ok((held, receiver))
@@ -213,11 +244,13 @@ impl HolderClient {
             return true;
         }
         let mut out = lock(&self.out);
-        if out.waiting_bytes() > ASKS_BYTES_MAX {
+        if out.outbox.waiting_bytes() > ASKS_BYTES_MAX {
             tracing::error!("cannot ask the holder any more: it does not read its wire");
             return false;
         }
-        let pushed = out.push(ask, fds);
+        let pushed = out.outbox.push(ask, fds);
+        #[cfg(unix)]
+        out.send_early();
         drop(out);
         if let Err(error) = &pushed {
             tracing::error!(%error, "cannot ask the holder");
@@ -272,10 +305,15 @@ async fn write_requests(held: Arc<HolderClient>, mut speaking: HolderWriter) {
         if held.gone.load(Ordering::Relaxed) {
             return; // an application goes on without us: nothing of ours may stay
         }
-        let frames = std::mem::take(&mut *lock(&held.out));
+        let frames = {
+            let mut out = lock(&held.out);
+            out.writes = true;
+            std::mem::take(&mut out.outbox)
+        };
         if speaking.send(frames).await.is_err() {
             return; // the reader sees the end and says so
         }
+        lock(&held.out).writes = false;
         held.sent.notify_one();
     }
 }

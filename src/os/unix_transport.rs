@@ -192,6 +192,11 @@ pub(crate) type PassedFd = OwnedFd;
 pub(crate) struct HolderWriter(OwnedFd);
 
 impl HolderWriter {
+    /// Returns the socket, for what is sent without waiting.
+    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+
     /// Sends all of it.
     pub(crate) async fn send(&mut self, mut outbox: Outbox) -> io::Result<()> {
         while !outbox.flush(&self.0)? {
