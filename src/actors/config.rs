@@ -77,7 +77,7 @@ pub(crate) enum ConfigMsg {
     Saved,
     /// The runtime returned: a plan that was not committed is rolled back.
     Returned,
-    /// This actor is new: a plan that is not committed is watched again.
+    /// This actor is new, or the lifecycle is: what was not finished is taken up again.
     Resume,
     /// The timer.
     TimerFired,
@@ -146,6 +146,8 @@ pub(crate) struct ConfigActorState {
     rollback: Option<(u64, String)>,
     /// The plan that is being left, and why.
     rolled_back: Option<(u64, String)>,
+    /// The lifecycle did not accept that rollback.
+    is_rollback_refused: bool,
     /// Modules that failed to follow: a rollback restarts them.
     cannot_follow: BTreeSet<ModuleId>,
     requests: VecDeque<ReloadRequest>,
@@ -191,6 +193,7 @@ impl Actor for ConfigActor {
             in_flight: 0,
             rollback: None,
             rolled_back: None,
+            is_rollback_refused: false,
             cannot_follow: BTreeSet::new(),
             requests: VecDeque::new(),
             outcome: Vec::new(),

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::run::RunEvent;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -210,13 +211,15 @@ impl RootActorState {
     async fn replan(
         &mut self,
         myself: &ActorRef<RootMsg>,
-        replan: Box<Replan>,
+        mut replan: Box<Replan>,
     ) -> Result<(), ActorProcessingErr> {
         self.ctx.make_room(&replan.planned);
         let ids: Vec<ModuleId> = replan.planned.plan.ids().collect();
         for id in ids {
             if !self.ctx.actor_refs.module(id).is_set() {
-                self.start(myself, ActorRole::Module(id)).await?;
+                let found = self.takeover(id);
+                self.start_module(myself, id, found).await?;
+                replan.found.extend(self.found_run(id, found));
             }
         }
         let msg = LifecycleMsg::Replan(replan);
@@ -317,14 +320,25 @@ impl RootActorState {
                 actor.get_id()
             }
             ActorRole::Module(id) => {
-                let adopt = self.takeover(id);
-                let arguments = module::ModuleArgs { ctx, id, adopt };
-                let (actor, _) = Actor::spawn_linked(None, ModuleActor, arguments, cell).await?;
-                actor_refs.module(id).set(actor.clone());
-                actor.get_id()
+                return self.start_module(myself, id, self.takeover(id)).await;
             }
         };
         self.roles.insert(id, role);
+        Ok(())
+    }
+
+    async fn start_module(
+        &mut self,
+        myself: &ActorRef<RootMsg>,
+        id: ModuleId,
+        adopt: Option<RunEvent>,
+    ) -> Result<(), ActorProcessingErr> {
+        let ctx = Arc::clone(&self.ctx);
+        let arguments = module::ModuleArgs { ctx, id, adopt };
+        let cell = myself.get_cell();
+        let (actor, _) = Actor::spawn_linked(None, ModuleActor, arguments, cell).await?;
+        self.ctx.actor_refs.module(id).set(actor.clone());
+        self.roles.insert(actor.get_id(), ActorRole::Module(id));
         Ok(())
     }
 

@@ -104,6 +104,8 @@ pub struct Lifecycle {
     modules: Vec<Option<ManagedModule>>,
     /// The last record of those that were removed, by slot.
     removed: Vec<ModuleRecord>,
+    /// Earlier runs that live, of modules that the next plan adds.
+    found: Vec<(ModuleId, u32)>,
     /// Runs that follow a former plan.
     outdated_runs: u32,
     /// Whether a change of the plan is not over.
@@ -154,6 +156,7 @@ impl Lifecycle {
             phase: SystemPhase::New,
             modules: slots.map(|id| plan.get(id).map(managed)).collect(),
             removed: Vec::new(),
+            found: Vec::new(),
             outdated_runs: 0,
             is_changing: false,
             effects: VecDeque::with_capacity(64),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::ReplanError;
 use mainstay_policy::reload::ReloadEffect;
+use mainstay_policy::states::Status;
 use mainstay_protocol::EventKind;
 use ractor::ActorRef;
 use serde_json::json;
@@ -30,6 +31,10 @@ use crate::plan_store::{PlanStore, StoredPlan};
 
 /// How long until a commit that could not be written is tried again.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
+
+/// How long until a rollback that the lifecycle did not accept is tried again: it is a new actor
+/// then, or the system stops.
+const ROLLBACK_RETRY: Duration = Duration::from_secs(1);
 
 /// What was written to the state directory.
 #[derive(Debug)]
@@ -255,6 +260,7 @@ impl ConfigActorState {
         self.newest = replanned.plan;
         let replan = Replan {
             changes: candidate.run_changes(),
+            found: Vec::new(),
             planned: candidate.base.next(candidate.configuration, candidate.plan),
             events,
             result,
@@ -290,6 +296,7 @@ impl ConfigActorState {
             Ok(()) => {
                 self.reload.accepted();
                 if !is_rollback {
+                    self.rolled_back = None;
                     self.finish_watch(&ReloadOutcome::Superseded);
                     self.hold(&request, plan, held);
                 }
@@ -301,6 +308,12 @@ impl ConfigActorState {
             }
             Err(error) if is_rollback => {
                 tracing::error!("cannot roll back as plan {plan}: {}", refusal(error));
+                self.is_rollback_refused = true;
+                let myself = myself.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(ROLLBACK_RETRY).await;
+                    let _actor_ended = myself.cast(ConfigMsg::Resume);
+                });
             }
             Err(error) => {
                 self.reload.refused();
@@ -490,8 +503,17 @@ impl ConfigActorState {
         self.begin_watch(myself);
     }
 
-    /// Watches a plan again that the actor before this one watched.
+    /// Takes up again what this actor, or the one before it, waits for: the lifecycle may be new.
     pub(super) fn resume(&mut self) {
+        if std::mem::take(&mut self.is_rollback_refused) && !self.is_stopping() {
+            self.rollback = self.rolled_back.take();
+            return;
+        }
+        if self.reload.watched().is_some() || self.rolled_back.is_some() {
+            let lifecycle = &self.ctx.actor_refs.lifecycle;
+            lifecycle.cast(LifecycleMsg::ReportWatched);
+            return;
+        }
         if !self.is_uncommitted() {
             return;
         }
@@ -502,22 +524,18 @@ impl ConfigActorState {
         let Ok(back) = Candidate::rollback(planned, committed, number, |_, _| true) else {
             return;
         };
-        if self.reload.watched().is_some() {
-            // The lifecycle alone died: it reports again what is watched.
-            let lifecycle = &self.ctx.actor_refs.lifecycle;
-            lifecycle.cast(LifecycleMsg::ReportWatched);
-            return;
-        }
         let touched: Vec<ModuleId> = back.differences.iter().map(|(id, _)| *id).collect();
         let configuration = self.ctx.configuration();
         let content = configuration.fingerprint.clone();
         let period = configuration.system.reload_watch;
         let now = self.ctx.os.now();
         self.reload.applied(now, (number, content), period, touched);
-        self.ctx
-            .actor_refs
-            .lifecycle
-            .cast(LifecycleMsg::ReportWatched);
+        let lifecycle = &self.ctx.actor_refs.lifecycle;
+        lifecycle.cast(LifecycleMsg::ReportWatched);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.ctx.snapshots.system().summary.status == Status::Stopping
     }
 
     fn is_uncommitted(&self) -> bool {

@@ -29,6 +29,9 @@ pub(crate) struct Replan {
     pub(crate) planned: Planned,
     /// The modules whose definition changed, and whether their run can continue under the new one.
     pub(crate) changes: Vec<(ModuleId, ChangeClass)>,
+    /// Runs that an earlier runtime left of modules that are new: which, and the process if it
+    /// lives.
+    pub(crate) found: Vec<(ModuleId, u64, Option<u32>)>,
     /// What is recorded of it before what it leads to.
     pub(crate) events: Vec<EventBuilder>,
     /// Answered when policy has accepted or refused the plan; a refusal changes nothing.
@@ -50,9 +53,13 @@ impl LifecycleActorState {
         let Replan {
             planned,
             changes,
+            found,
             events,
             result,
         } = replan;
+        for (module, generation, pid) in found {
+            self.policy.found_run(module, generation, pid);
+        }
         let (now, plan) = (self.ctx.os.now(), Arc::clone(&planned.plan));
         let done = self.policy.replan(now, Arc::clone(&plan), &changes);
         if done.is_ok() {

@@ -15,6 +15,7 @@ use super::super::health::HealthMsg;
 use super::super::lifecycle::{AdoptedModule, CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
 use super::super::{Planned, record};
+use crate::os::RunExit;
 use super::{ActorRole, RootActorState};
 
 impl RootActorState {
@@ -85,6 +86,36 @@ impl RootActorState {
             State::Starting | State::Stopping => Some(RunEvent::StartRequested { generation }),
             _ => None,
         }
+    }
+
+    /// The last run of a module that is new to this runtime, which its actor was given as `adopted`
+    /// if it lived.
+    pub(super) fn found_run(
+        &self,
+        id: ModuleId,
+        adopted: Option<RunEvent>,
+    ) -> Option<(ModuleId, u64, Option<u32>)> {
+        let ended = self.ctx.os.last_exit(&self.ctx.instance(id));
+        let Some(RunEvent::Adopted {
+            generation, pid, ..
+        }) = adopted
+        else {
+            return ended.map(|last| (id, last.generation, None));
+        };
+        if let Some(last) = ended.filter(|last| last.generation == generation) {
+            // It ended before the actor was there to hear of it.
+            self.tell_exit(id, last);
+        }
+        Some((id, generation, Some(pid)))
+    }
+
+    fn tell_exit(&self, id: ModuleId, last: RunExit) {
+        let exited = ModuleMsg::Process(ProcessEvent {
+            instance: self.ctx.instance(id),
+            generation: last.generation,
+            what: ProcessEventKind::Exited(last.exited),
+        });
+        self.ctx.actor_refs.module(id).cast(exited);
     }
 
     /// Restarts a run that follows a former plan: a new lifecycle does not know of that.
@@ -192,11 +223,7 @@ impl RootActorState {
                     actor_refs.module(id).cast(ModuleMsg::Event(stop));
                 }
                 if let Some(last) = ended {
-                    actor_refs.module(id).cast(ModuleMsg::Process(ProcessEvent {
-                        instance: ctx.instance(id),
-                        generation,
-                        what: ProcessEventKind::Exited(last.exited),
-                    }));
+                    self.tell_exit(id, last);
                 }
             }
             ActorRole::Config => {

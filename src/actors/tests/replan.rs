@@ -58,6 +58,7 @@ impl Rig {
             events: Vec::new(),
             planned,
             changes,
+            found: Vec::new(),
             result,
         });
         self.ctx.actor_refs.root.cast(RootMsg::Replan(replan));

@@ -208,6 +208,31 @@ fn who_is_stopped_while_it_waits_for_a_token_does_not_get_it() {
     assert_eq!(script.state("b"), State::Stopped);
 }
 
+/// It waited for a token, then for what it wants, and is requested: it needs no token any more.
+#[test]
+fn who_is_requested_waits_for_no_token() {
+    let mut system = system();
+    system.concurrent_restarts = 1;
+    let modules = modules("a\nc: a | lazy\nb: c?");
+    let plan = Plan::new(1, system, modules).expect("good");
+    let mut script = LifecycleScript::new(plan);
+    run(
+        &mut script,
+        &[
+            ("boot", "run a, run b"),
+            ("a up", ""),
+            ("b up", "started"),
+            ("a exit 1", ""),
+            ("b exit 1", ""),
+            ("wait 200ms", "run a"),
+            ("start c", ""),
+            ("start b", ""),
+        ],
+    );
+    let view = script.lifecycle.view(script.id("b"));
+    assert_eq!(view.token_holders, []);
+}
+
 /// Its process is killed by its watchdog, or gone and cleaned up after.
 #[test]
 fn a_run_that_ends_by_itself_no_longer_counts() {

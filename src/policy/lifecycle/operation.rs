@@ -104,6 +104,8 @@ impl Lifecycle {
         by: Option<ModuleId>,
     ) {
         self.forgive_groups(module);
+        // A requested start waits for no token, even if the one before it did.
+        self.for_token.remove(&self.token_queue_key(module));
         let slot = self.module_mut(module);
         slot.desired = Desired::Up;
         match slot.state {

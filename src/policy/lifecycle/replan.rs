@@ -64,6 +64,7 @@ impl Lifecycle {
         }
         let fresh = self.ids().filter(|id| self.is_untouched(*id));
         let fresh: BTreeSet<ModuleId> = fresh.collect();
+        self.end_found_runs(now);
         let needs = changed
             .iter()
             .flat_map(|(module, _)| self.missing_needs(*module));
@@ -92,6 +93,35 @@ impl Lifecycle {
             }
         }
         Ok(())
+    }
+
+    /// Before [`Lifecycle::replan`] adds `module`: an earlier runtime left a run of that name, which
+    /// has ended or lives as `pid`. The next one has a greater generation, and follows its end.
+    pub fn found_run(&mut self, module: ModuleId, generation: u64, pid: Option<u32>) {
+        if self.get(module).is_some() {
+            return;
+        }
+        let slots = self.removed.len().max(module.index() + 1);
+        self.removed.resize(slots, ModuleRecord::default());
+        let last = &mut self.removed[module.index()].generation;
+        *last = generation.max(*last);
+        if let Some(pid) = pid.filter(|_| *last == generation) {
+            self.found.push((module, pid));
+        }
+    }
+
+    /// Ends what lives of modules that are new.
+    fn end_found_runs(&mut self, now: MonoTime) {
+        for (module, pid) in core::mem::take(&mut self.found) {
+            let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
+                continue;
+            };
+            if matches!(slot.state, State::NotStarted | State::Waiting | State::Stopped) {
+                slot.pid = Some(pid);
+                slot.stop_reason = Some(StopReason::Adopted);
+                self.set_state(now, module, State::Running, Cause::Adopted, None);
+            }
+        }
     }
 
     /// The newest plan is the one to return to from now on: a module that it removed is new when

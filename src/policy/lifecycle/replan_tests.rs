@@ -576,3 +576,40 @@ fn who_waited_for_a_turn_waits_for_a_token_when_modules_start_together() {
     );
     run(&mut script, &[("a up", "run b")]);
 }
+
+#[test]
+fn a_run_of_an_earlier_runtime_is_ended_before_the_first_one_of_an_added_module() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    script.replan("a", "");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, Some(77));
+    assert_eq!(script.replan("a\nb", ""), "halt b, plan 3");
+    assert_eq!(script.state("b"), State::Stopping);
+    assert_eq!(script.apply("b halted"), "run b");
+    assert_eq!(script.lifecycle.view(added).generation, 5);
+}
+
+#[test]
+fn a_run_that_has_ended_only_gives_the_next_one_its_number() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, None);
+    assert_eq!(script.replan("a\nb", ""), "run b, plan 2");
+    assert_eq!(script.lifecycle.view(added).generation, 5);
+}
+
+#[test]
+fn a_lazy_module_that_is_added_ends_what_an_earlier_runtime_left_of_it() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, Some(77));
+    assert_eq!(script.replan("a\nb | lazy", ""), "halt b, plan 2");
+    assert_eq!(script.apply("b halted"), "");
+    assert_eq!(script.state("b"), State::Stopped);
+}
