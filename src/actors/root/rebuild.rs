@@ -15,8 +15,8 @@ use super::super::health::HealthMsg;
 use super::super::lifecycle::{AdoptedModule, CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
 use super::super::{Planned, record};
-use crate::os::RunExit;
 use super::{ActorRole, RootActorState};
+use crate::os::RunExit;
 
 impl RootActorState {
     pub(super) fn alive(&self, id: ModuleId) -> Option<AdoptedProcess> {

@@ -116,7 +116,10 @@ impl Lifecycle {
             let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
                 continue;
             };
-            if matches!(slot.state, State::NotStarted | State::Waiting | State::Stopped) {
+            if matches!(
+                slot.state,
+                State::NotStarted | State::Waiting | State::Stopped
+            ) {
                 slot.pid = Some(pid);
                 slot.stop_reason = Some(StopReason::Adopted);
                 self.set_state(now, module, State::Running, Cause::Adopted, None);
