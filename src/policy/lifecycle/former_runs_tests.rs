@@ -1,13 +1,15 @@
 //! A new lifecycle under a plan that removed modules: it knows their records, and their runs if
 //! they are out.
-//! Owns the stories of one that was started again alone. Never looks inside.
+//! Owns the stories of one that was started again alone, or with runs of a runtime before. Never
+//! looks inside.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{AdoptedProcess, Lifecycle, LifecycleEvent};
-use crate::fixture::{check, run, system};
+use crate::fixture::{LifecycleScript, check, plan, run, system};
 use crate::plan::Plan;
+use crate::states::State;
 
 /// The lifecycle alone was started again while a plan that removed a module was watched.
 #[test]
@@ -72,4 +74,41 @@ fn a_new_lifecycle_ends_the_run_of_a_removed_module_before_that_comes_back() {
     assert_eq!(script.lifecycle.view(a).generation, 2);
     script.lifecycle = without;
     run(&mut script, &[("a halted", "removed a, plan 2")]);
+}
+
+#[test]
+fn a_run_of_an_earlier_runtime_is_ended_before_the_first_one_of_an_added_module() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    script.replan("a", "");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, Some(77));
+    assert_eq!(script.replan("a\nb", ""), "halt b, plan 3");
+    assert_eq!(script.state("b"), State::Stopping);
+    assert_eq!(script.apply("b halted"), "run b");
+    assert_eq!(script.lifecycle.view(added).generation, 5);
+}
+
+#[test]
+fn a_run_that_has_ended_only_gives_the_next_one_its_number() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, None);
+    assert_eq!(script.replan("a\nb", ""), "run b, plan 2");
+    assert_eq!(script.lifecycle.view(added).generation, 5);
+}
+
+#[test]
+fn a_lazy_module_that_is_added_ends_what_an_earlier_runtime_left_of_it() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, Some(77));
+    assert_eq!(script.replan("a\nb | lazy", ""), "halt b, plan 2");
+    assert_eq!(script.apply("b halted"), "");
+    assert_eq!(script.state("b"), State::Stopped);
 }
