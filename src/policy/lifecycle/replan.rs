@@ -95,8 +95,8 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Before [`Lifecycle::replan`] adds `module`: an earlier runtime left a run of that name, which
-    /// has ended or lives as `pid`. The next one has a greater generation, and follows its end.
+    /// Before [`Lifecycle::replan`] adds `module`: an earlier runtime left a run of that name. It
+    /// has ended, or lives as `pid`. The next one has a greater generation, and follows its end.
     pub fn found_run(&mut self, module: ModuleId, generation: u64, pid: Option<u32>) {
         if self.get(module).is_some() {
             return;
