@@ -147,6 +147,9 @@ pub(crate) enum Verb {
     /// The runtime itself, started by the holder
     #[command(hide = true)]
     Runtime(RuntimeArgs),
+    /// The holder goes on as this program, executed by the one before
+    #[command(hide = true)]
+    Holder(HolderArgs),
 }
 
 #[cfg(test)]

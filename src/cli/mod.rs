@@ -26,6 +26,7 @@ mod graph;
 mod health;
 mod history;
 mod hold;
+mod holder;
 mod import;
 mod init;
 mod logs;
@@ -130,5 +131,6 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Man(args) => man::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),
+        Verb::Holder(args) => holder::run(&args),
     }
 }

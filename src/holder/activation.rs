@@ -15,16 +15,16 @@ use crate::spawn::spawn_error::SpawnError;
 use crate::workers::foreign_fd::{Closer, ForeignFd, NamedFd};
 
 #[derive(Debug)]
-struct KeptSocket {
-    bound: BoundSocket,
-    fd: Arc<ForeignFd>,
+pub(crate) struct KeptSocket {
+    pub(crate) bound: BoundSocket,
+    pub(crate) fd: Arc<ForeignFd>,
 }
 
 /// Those of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct ActivationSockets {
-    kept: Vec<KeptSocket>,
-    closer: Arc<Closer>,
+    pub(crate) kept: Vec<KeptSocket>,
+    pub(crate) closer: Arc<Closer>,
     /// Whether the first connection is to be reported while nothing runs.
     pub(crate) wants_activation: bool,
 }

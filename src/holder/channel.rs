@@ -18,14 +18,27 @@ use crate::poll_key;
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 
 #[derive(Debug)]
-struct Connection {
-    socket: OwnedFd,
-    decoder: Decoder,
-    fds: VecDeque<OwnedFd>,
-    outbox: FrameQueue,
+pub(crate) struct Connection {
+    pub(crate) socket: OwnedFd,
+    pub(crate) decoder: Decoder,
+    pub(crate) fds: VecDeque<OwnedFd>,
+    pub(crate) outbox: FrameQueue,
     write_blocked: bool,
     /// The takeover state was sent: from here on everything is.
-    takeover_sent: bool,
+    pub(crate) takeover_sent: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd) -> Connection {
+        Connection {
+            socket,
+            decoder: Decoder::default(),
+            fds: VecDeque::new(),
+            outbox: FrameQueue::default(),
+            write_blocked: false,
+            takeover_sent: false,
+        }
+    }
 }
 
 /// What was received.
@@ -39,19 +52,16 @@ pub(crate) enum Received {
 
 /// The channel; without a connection nothing is sent or received.
 #[derive(Debug, Default)]
-pub(crate) struct RuntimeChannel(Option<Connection>);
+pub(crate) struct RuntimeChannel(pub(crate) Option<Connection>);
 
 impl RuntimeChannel {
     pub(crate) fn open(&mut self, poll: &Poller, socket: OwnedFd) -> io::Result<()> {
-        poll.add(&socket, poll_key::CHANNEL)?;
-        self.0 = Some(Connection {
-            socket,
-            decoder: Decoder::default(),
-            fds: VecDeque::new(),
-            outbox: FrameQueue::default(),
-            write_blocked: false,
-            takeover_sent: false,
-        });
+        self.reopen(poll, Connection::new(socket))
+    }
+
+    pub(crate) fn reopen(&mut self, poll: &Poller, connection: Connection) -> io::Result<()> {
+        poll.add(&connection.socket, poll_key::CHANNEL)?;
+        self.0 = Some(connection);
         Ok(())
     }
 

@@ -90,6 +90,12 @@ impl Decoder {
         Ok(body.map(serde_json::from_slice).transpose()?)
     }
 
+    /// What was received and is not taken.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
     fn body(&self) -> Result<Option<&[u8]>, FrameError> {
         let rest = &self.bytes[self.taken..];
         let Some((prefix, body)) = rest.split_first_chunk::<4>() else {

@@ -227,8 +227,8 @@ fn unmapped_in(map: &str, number: u32) -> Option<u32> {
 /// An open directory.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
-    path: PathBuf,
+    pub(crate) fd: OwnedFd,
+    pub(crate) path: PathBuf,
 }
 
 impl AsFd for Dir {

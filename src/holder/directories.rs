@@ -36,15 +36,16 @@ impl SystemDirs {
         queue: Arc<EngineQueue>,
     ) -> Result<SystemDirs, String> {
         let claimed = ClaimedDirs::claim(setup)?;
-        let failed = |problem: io::Error| format!("cannot share its sockets: {problem}");
-        let listeners = claimed.listeners().map_err(failed)?;
-        let notify_folder = claimed.notify_folder();
-        let keeper = DirKeeper::start(claimed, queue);
-        let keeper = keeper.map_err(|problem| format!("cannot start its thread: {problem}"))?;
+        let failed = |problem: io::Error| format!("cannot start its thread: {problem}");
+        SystemDirs::start(claimed, queue).map_err(failed)
+    }
+
+    /// Starts the thread that keeps what is claimed.
+    pub(crate) fn start(claimed: ClaimedDirs, queue: Arc<EngineQueue>) -> io::Result<SystemDirs> {
         Ok(SystemDirs {
-            notify_folder,
-            listeners,
-            keeper,
+            notify_folder: claimed.notify_folder(),
+            listeners: claimed.listeners()?,
+            keeper: DirKeeper::start(claimed, queue)?,
         })
     }
 

@@ -59,12 +59,7 @@ impl Engine {
             HolderRequest::DrainNotify {
                 instance,
                 generation,
-            } => {
-                let id = self.roster.current(&instance, generation);
-                if !id.is_some_and(|id| self.drain_notify(id, 0)) {
-                    self.report(instance, generation, ProcessEventKind::NotifyDrained);
-                }
-            }
+            } => self.drain_requested(instance, generation),
             HolderRequest::Freeze(request) => self.freeze(&request),
             HolderRequest::Limit(request) => self.limit(&request),
             HolderRequest::SaveRecord { instance, record } => {
@@ -90,6 +85,7 @@ impl Engine {
                 None => self.send(&HolderMessage::OutputFlushed { number }),
             },
             HolderRequest::Reconfigure(live) => self.reconfigure(live),
+            HolderRequest::Reexec { number } => self.reexec_requested(number),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => self
@@ -99,6 +95,13 @@ impl Engine {
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
         self.perform_effects();
+    }
+
+    fn drain_requested(&mut self, instance: InstanceName, generation: u64) {
+        let id = self.roster.current(&instance, generation);
+        if !id.is_some_and(|id| self.drain_notify(id, 0)) {
+            self.report(instance, generation, ProcessEventKind::NotifyDrained);
+        }
     }
 
     fn notify_service_manager(&self, text: String) {
@@ -242,50 +245,56 @@ impl Engine {
 
     pub(crate) fn handle_queue(&mut self) {
         for event in self.queue.take() {
-            match event {
-                EngineEvent::Spawn { id, outcome } => {
-                    match outcome {
-                        Ok(started) => self.started(id, *started),
-                        Err(failure) => self.spawn_failed(id, failure),
-                    }
-                    self.reap_again |= std::mem::take(&mut self.reap_retry);
-                }
-                EngineEvent::Collected {
-                    id,
-                    generation,
-                    output,
-                } => self.roster.output_collected(id, generation, output),
-                EngineEvent::Notify(message) => self.on_notify(*message),
-                EngineEvent::NotifyRejected {
-                    id,
-                    generation,
-                    message,
-                } => self.report_rejected(id, generation, Some(message)),
-                EngineEvent::NotifyDrained {
-                    id,
-                    generation,
-                    pid,
-                } => self.on_notify_drained(id, generation, pid),
-                EngineEvent::Swept(ids) => self.finish_sweep(&ids),
-                EngineEvent::TreesLooked(found) => self.on_trees_looked(found),
-                EngineEvent::Output {
-                    id,
-                    generation,
-                    text,
-                    dropped_bytes,
-                } => {
-                    self.send_output(id, generation, text, dropped_bytes);
-                }
-                EngineEvent::OutputFlushed { number } => {
-                    self.send(&HolderMessage::OutputFlushed { number })
-                }
-                EngineEvent::OutputDropped { name, what } => self.report(name, 0, what),
-                EngineEvent::SetupDone => self.on_setup(),
-                EngineEvent::RuntimeStarted => self.runtime_started(),
-                EngineEvent::Directories(restored) => self.on_directories(restored),
-            }
-            self.perform_effects();
+            self.handle_event(event);
         }
+    }
+
+    pub(crate) fn handle_event(&mut self, event: EngineEvent) {
+        match event {
+            EngineEvent::Spawn { id, outcome } => {
+                match outcome {
+                    Ok(started) => self.started(id, *started),
+                    Err(failure) => self.spawn_failed(id, failure),
+                }
+                self.reap_again |= std::mem::take(&mut self.reap_retry);
+            }
+            EngineEvent::Collected {
+                id,
+                generation,
+                output,
+            } => self.roster.output_collected(id, generation, output),
+            EngineEvent::Notify(message) => self.on_notify(*message),
+            EngineEvent::NotifyRejected {
+                id,
+                generation,
+                message,
+            } => self.report_rejected(id, generation, Some(message)),
+            EngineEvent::NotifyDrained {
+                id,
+                generation,
+                pid,
+            } => self.on_notify_drained(id, generation, pid),
+            EngineEvent::Swept(ids) => self.finish_sweep(&ids),
+            EngineEvent::TreesLooked(found) => self.on_trees_looked(found),
+            EngineEvent::Output {
+                id,
+                generation,
+                text,
+                dropped_bytes,
+            } => {
+                self.send_output(id, generation, text, dropped_bytes);
+            }
+            EngineEvent::OutputFlushed { number } => {
+                self.send(&HolderMessage::OutputFlushed { number })
+            }
+            EngineEvent::OutputDropped { name, what } => self.report(name, 0, what),
+            EngineEvent::SetupDone => self.on_setup(),
+            #[cfg(target_os = "linux")]
+            EngineEvent::ReexecChecked { problem } => self.on_reexec_checked(problem),
+            EngineEvent::RuntimeStarted => self.runtime_started(),
+            EngineEvent::Directories(restored) => self.on_directories(restored),
+        }
+        self.perform_effects();
     }
 
     fn tap(&mut self, instance: &InstanceName, on: bool, again: bool) {
@@ -356,7 +365,7 @@ impl Engine {
             pinned: started.pinned,
             ready: started.ready,
             ready_bytes: 0,
-            _stdin: started.stdin,
+            stdin: started.stdin,
             stream: started.stream,
             mark: started.mark,
             ignored: 0,

@@ -24,6 +24,7 @@ use crate::messages::{
 };
 use crate::poll_key;
 use crate::random::Tags;
+use crate::reexec::ReexecRequest;
 use crate::runtime_process::RuntimeProcess;
 use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
@@ -86,6 +87,8 @@ pub(crate) struct Engine {
     pub(crate) notify_receiver: Option<Arc<NotifyReceiver>>,
     /// What is received before something else happens: until when, instance, generation, process.
     pub(crate) drains: VecDeque<(Instant, u32, u64, i32)>,
+    /// The holder is to execute another program.
+    pub(crate) reexec: Option<Box<ReexecRequest>>,
 }
 
 impl Engine {
@@ -135,6 +138,7 @@ impl Engine {
             reap_retry: false,
             notify_receiver: None,
             drains: VecDeque::new(),
+            reexec: None,
         })
     }
 
@@ -206,6 +210,7 @@ impl Engine {
             self.perform_effects();
             self.channel.flush(&self.poll);
         }
+        self.reexec_if_due();
     }
 
     fn read_wire(&mut self) {
@@ -346,7 +351,9 @@ impl Engine {
         let trees = self.tree_stops.deadline();
         let stops = self.suspended.values().map(|(at, _)| *at).min();
         let look = self.suspension_look;
-        let mine = [hang, swept, trees, stops, look, self.drain_deadline()];
+        let reexec = self.reexec.as_ref().and_then(|one| one.next_look());
+        let drained = self.drain_deadline();
+        let mine = [hang, swept, trees, stops, look, drained, reexec];
         let mine = mine.into_iter().flatten();
         let mine = mine.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = machines.chain(mine).min()? + Duration::from_millis(1);

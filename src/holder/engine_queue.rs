@@ -64,6 +64,9 @@ pub(crate) enum EngineEvent {
     },
     /// The system is set up, or cannot be.
     SetupDone,
+    /// Whether a program can go on from the state of this holder; why not.
+    #[cfg(target_os = "linux")]
+    ReexecChecked { problem: Option<String> },
     /// The runtime is started, or cannot be.
     RuntimeStarted,
     /// Removed directories of the system are there again, or cannot be created.

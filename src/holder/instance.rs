@@ -27,7 +27,11 @@ pub(crate) struct RunningProcess {
     /// Bytes without a newline that came by it.
     pub(crate) ready_bytes: usize,
     /// Kept as long as it runs: its input has no end until then.
-    pub(crate) _stdin: Option<OwnedFd>,
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "it is kept open")
+    )]
+    pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stream: Option<u64>,
     pub(crate) mark: String,
     /// Wishes it sent by notify that were not granted.

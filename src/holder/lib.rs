@@ -62,6 +62,11 @@ mod poll_key;
 mod process;
 #[cfg(unix)]
 mod random;
+#[cfg(target_os = "linux")]
+mod reexec;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "bsd/reexec.rs"]
+mod reexec;
 #[cfg(unix)]
 mod runtime_process;
 #[cfg(unix)]
@@ -94,6 +99,8 @@ pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
 pub use kernel::accept_descriptors;
 #[cfg(target_os = "linux")]
 pub use kernel::{group_controllers, group_dir, look_at, look_at_all};
+#[cfg(target_os = "linux")]
+pub use reexec::{check_state, resume};
 #[cfg(unix)]
 pub use standalone::run;
 #[cfg(unix)]

@@ -112,6 +112,12 @@ pub enum HolderRequest {
     },
     /// The part of the setup that can change while it is in use.
     Reconfigure(LiveSetup),
+    /// Execute the program that travels with this frame, with all that the holder has and under
+    /// the same process number. Answered by `Reexecuted`.
+    Reexec {
+        /// Comes back in the answer.
+        number: u64,
+    },
     /// The runtime is in control.
     Ready,
     /// The runtime is alive; the answer to `HolderMessage::Ping`.
@@ -261,6 +267,14 @@ pub enum HolderMessage {
         /// What is left of a stop that had begun, in milliseconds: then everything is killed.
         #[serde(default)]
         time_left_ms: Option<u64>,
+    },
+    /// See `Reexec`: the holder is another program now, or goes on as it was.
+    Reexecuted {
+        /// That of the request.
+        number: u64,
+        /// Why the program was not executed, or could not go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
     },
     /// SIGHUP arrived.
     ReloadRequested,

@@ -20,6 +20,12 @@ impl Tags {
         Ok(Tags { first, next: first })
     }
 
+    /// They go on after these, which the same holder drew.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn after((first, next): (u64, u64)) -> Tags {
+        Tags { first, next }
+    }
+
     pub(crate) fn draw(&mut self) -> u64 {
         self.next += 1;
         self.next - 1

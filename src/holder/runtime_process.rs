@@ -25,8 +25,8 @@ pub(crate) type RuntimeStart = io::Result<(OwnedFd, i32)>;
 /// What the holder needs to start the runtime, and its process.
 #[derive(Debug)]
 pub(crate) struct RuntimeProcess {
-    command: RuntimeCommand,
-    program: Arc<Program>,
+    pub(crate) command: RuntimeCommand,
+    pub(crate) program: Arc<Program>,
     pub(crate) signals: Signals,
     /// Started in the foreground of a terminal: SIGHUP means that the terminal was closed.
     pub(crate) terminal: bool,
@@ -39,9 +39,17 @@ pub(crate) struct RuntimeProcess {
 
 impl RuntimeProcess {
     pub(crate) fn new(command: RuntimeCommand) -> io::Result<RuntimeProcess> {
+        let program = Program::open(&command.program)?;
+        RuntimeProcess::with_program(command, program)
+    }
+
+    pub(crate) fn with_program(
+        command: RuntimeCommand,
+        program: Program,
+    ) -> io::Result<RuntimeProcess> {
         reserve_channel_fd()?;
         Ok(RuntimeProcess {
-            program: Arc::new(Program::open(&command.program)?),
+            program: Arc::new(program),
             command,
             signals: take_signals()?,
             terminal: io::stdin().is_terminal() || io::stderr().is_terminal(),

@@ -26,6 +26,16 @@ pub(crate) fn monotonic() -> MonoTime {
     }))
 }
 
+/// A holder executes no other program here.
+pub(crate) fn resume_holder(_: i32) -> Result<u8, String> {
+    Err("cannot go on as a holder: this system has no way to do it".to_owned())
+}
+
+/// As [`resume_holder`].
+pub(crate) fn check_holder_state() -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 /// There is no portable way to name a process.
 pub(crate) fn name_process(_: &std::ffi::CStr) {}
 

@@ -289,6 +289,7 @@ impl HolderClient {
             HolderMessage::Takeover(_)
             | HolderMessage::Configured { .. }
             | HolderMessage::Refused { .. }
+            | HolderMessage::Reexecuted { .. }
             | HolderMessage::Other => None,
         }
     }

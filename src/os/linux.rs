@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use mainstay_holder::look_at_all;
+pub(crate) use mainstay_holder::{check_state as check_holder_state, resume as resume_holder};
 use mainstay_local_socket::StreamCommon;
 use mainstay_local_socket::asynchronous::Stream;
 use mainstay_policy::MonoTime;

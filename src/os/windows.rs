@@ -38,6 +38,16 @@ pub(crate) fn monotonic() -> MonoTime {
     MonoTime(mainstay_holder::monotonic_nanos())
 }
 
+/// A holder executes no other program here.
+pub(crate) fn resume_holder(_: i32) -> Result<u8, String> {
+    Err("cannot go on as a holder: this system has no way to do it".to_owned())
+}
+
+/// As [`resume_holder`].
+pub(crate) fn check_holder_state() -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 /// Processes have the names of their files here.
 pub(crate) fn name_process(_: &std::ffi::CStr) {}
 

@@ -58,6 +58,16 @@ pub(crate) struct ChangeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct HolderArgs {
+    /// Descriptor of what the holder knows
+    #[arg(long, value_name = "NUMBER", required_unless_present = "check")]
+    pub(crate) state: Option<i32>,
+    /// Say whether what the standard input has could be used
+    #[arg(long, conflicts_with = "state")]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RuntimeArgs {
     /// Override one value of the configuration, as given to `up`
     #[arg(long, value_name = "KEY=VALUE")]

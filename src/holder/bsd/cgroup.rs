@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use mainstay_process::RunLimits;
+use serde::{Deserialize, Serialize};
 
 /// A place where groups may be made: nowhere.
 #[derive(Debug, Clone)]
@@ -103,7 +104,7 @@ impl Cgroup {
 }
 
 /// The place of a group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum CgroupView {}
 
 impl CgroupView {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mainstay_process::RunLimits;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
 
 use super::cgroup_place::{group_of, is_in, place_of_instance};
 use super::disks::disk_limits;
@@ -37,10 +38,10 @@ pub(super) fn kill_headless(mut members: File, is_member: impl Fn(i32) -> bool) 
 /// The group of one instance.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
-    dir: OwnedFd,
-    view: String,
-    killed: AtomicBool,
-    limits_io: AtomicBool,
+    pub(crate) dir: OwnedFd,
+    pub(crate) view: String,
+    pub(crate) killed: AtomicBool,
+    pub(crate) limits_io: AtomicBool,
 }
 
 impl Cgroup {
@@ -189,7 +190,7 @@ impl Cgroup {
 }
 
 /// The place of a group, without a descriptor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CgroupView(String);
 
 impl CgroupView {

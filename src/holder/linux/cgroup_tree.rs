@@ -112,13 +112,13 @@ fn delegated(path: &Path) -> bool {
 /// Our subtree.
 #[derive(Debug)]
 pub(crate) struct CgroupTree {
-    path: PathBuf,
-    view: String,
-    dir: OwnedFd,
+    pub(crate) path: PathBuf,
+    pub(crate) view: String,
+    pub(crate) dir: OwnedFd,
     /// Locked as long as this process lives: nobody else removes the subtree meanwhile.
-    _held: Option<File>,
+    pub(crate) held: Option<File>,
     /// On some kernels a child made in a group that was killed once is killed at once.
-    burns: bool,
+    pub(crate) burns: bool,
     /// Whether children may be made inside at all.
     pub(crate) starts: bool,
 }
@@ -168,7 +168,7 @@ impl CgroupTree {
             path,
             view,
             dir,
-            _held: held,
+            held,
             burns: true,
             starts: true,
         })

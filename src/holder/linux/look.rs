@@ -148,6 +148,13 @@ pub(crate) fn is_hidden(pid: i32) -> bool {
     pids.is_empty()
 }
 
+/// Whether a look at a process has not returned.
+pub(crate) fn has_lost_looks() -> bool {
+    let mut lost = lock(&LOST);
+    lost.retain(|one| one.thread.strong_count() > 0);
+    !lost.is_empty()
+}
+
 /// Leaves out processes at which a look has not returned, and those of users with too many.
 fn leave_out_lost(pids: &mut Vec<i32>) {
     let mut lost = lock(&LOST);

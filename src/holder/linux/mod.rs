@@ -34,7 +34,7 @@ pub use cgroup_tree::group_controllers;
 pub(crate) use cgroup_tree::{CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::ProcessLauncher;
 pub(crate) use dir_watch::DirWatch;
-pub(crate) use look::{is_hidden, user};
+pub(crate) use look::{has_lost_looks, is_hidden, user};
 pub use look::{look_at, look_at_all};
 pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
@@ -126,6 +126,12 @@ pub(crate) fn sender_credentials(level: i32, kind: i32, data: &[u8]) -> Option<(
 /// A program that stays what it was when its file is replaced.
 #[derive(Debug)]
 pub(crate) struct Program(OwnedFd);
+
+impl From<OwnedFd> for Program {
+    fn from(program: OwnedFd) -> Program {
+        Program(program)
+    }
+}
 
 impl Program {
     pub(crate) fn open(path: &Path) -> io::Result<Program> {

@@ -84,7 +84,7 @@ pub(crate) fn orphans() -> Option<Vec<i32>> {
 
 /// A process by descriptor: readable when it has ended, whoever its parent is.
 #[derive(Debug)]
-pub(crate) struct ProcessHandle(OwnedFd);
+pub(crate) struct ProcessHandle(pub(crate) OwnedFd);
 
 impl ProcessHandle {
     #[expect(unsafe_code, reason = "the C library here has no pidfd_open")]

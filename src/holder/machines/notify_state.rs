@@ -2,6 +2,8 @@
 //! Owns one line for each of seven keys, each value bounded.
 //! Never keeps a line that is an event rather than a state.
 
+use serde::{Deserialize, Serialize};
+
 const STICKY_KEYS: [&str; 7] = [
     "READY",
     "RELOADING",
@@ -15,7 +17,7 @@ const STICKY_KEYS: [&str; 7] = [
 const VALUE_BYTES_MAX: usize = 1024;
 
 /// The merged state of one run.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotifyState(Vec<(String, String)>);
 
 impl NotifyState {

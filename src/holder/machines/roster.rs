@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFailure};
+use serde::{Deserialize, Serialize};
 
 use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
 use instance::{Instance, InstancePhase, PendingExit, RunLimits};
@@ -60,7 +61,7 @@ pub enum FenceError {
     Stale,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Takeover {
     /// No runtime is connected.
     #[default]
@@ -73,7 +74,7 @@ enum Takeover {
 }
 
 /// All instances.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Roster {
     ids: HashMap<InstanceName, u32>,
     instances: BTreeMap<u32, Instance>,
@@ -84,6 +85,7 @@ pub struct Roster {
     takeover: Takeover,
     /// Instances whose notify state is sent once the runtime reads again.
     deferred_notify: BTreeSet<u32>,
+    #[serde(skip)]
     effects: VecDeque<RosterEffect>,
 }
 
@@ -157,6 +159,13 @@ impl Roster {
     #[must_use]
     pub fn is_all_idle(&self) -> bool {
         self.by_pid.is_empty() && self.instances.values().all(Instance::is_idle)
+    }
+
+    /// Whether a run has ended whose exit is not reported yet.
+    #[must_use]
+    pub fn has_pending_exit(&self) -> bool {
+        let exiting = |one: &Instance| matches!(one.phase, InstancePhase::Exiting(_));
+        self.instances.values().any(exiting)
     }
 
     /// Number of spawns without a result.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use mainstay_process::Signal;
+use serde::{Deserialize, Serialize};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ impl SystemState {
 }
 
 /// How a runtime exited.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeExit {
     /// Its exit code, if it exited by itself.
     pub code: Option<i32>,
@@ -78,7 +79,7 @@ pub struct RuntimeExit {
     pub text: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Process {
     /// The runtime is a thread of the application that embeds the holder.
     Embedded,
@@ -100,7 +101,7 @@ enum Process {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Channel {
     last_heard: Duration,
     /// A ping without an answer: when a part of its time began, and how many parts are left.
@@ -113,7 +114,7 @@ struct Channel {
 const PING_PARTS: u32 = 4;
 
 /// Supervises the one runtime of a holder.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct RuntimeSupervisor {
     process: Process,
     channel: Option<Channel>,
@@ -133,8 +134,10 @@ pub struct RuntimeSupervisor {
     down_since: Duration,
     refused: Option<u8>,
     /// Why it is killed.
+    #[serde(skip)]
     fault: Option<&'static str>,
     last_exit_text: Option<String>,
+    #[serde(skip)]
     status_written: Option<(SystemState, u32, bool)>,
     exit_code: Option<u8>,
 }

@@ -137,6 +137,12 @@ impl Spawner {
         }
     }
 
+    /// Whether no start waits or is in flight, and all is closed that starts had.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.0.queue).lanes.is_empty()
+    }
+
     /// Whether this unknown child may be one whose start is not reported yet.
     pub(crate) fn may_be_pending_child(&self, pid: i32) -> bool {
         let in_flight = self.0.in_flight.iter();

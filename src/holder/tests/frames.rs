@@ -134,6 +134,7 @@ fn requests() -> Vec<HolderRequest> {
             number: 9,
         },
         HolderRequest::Reconfigure(live()),
+        HolderRequest::Reexec { number: 5 },
         HolderRequest::Ready,
         HolderRequest::Pong,
         HolderRequest::Freeze(FreezeRequest {
@@ -276,6 +277,10 @@ fn messages() -> Vec<HolderMessage> {
         HolderMessage::StopRequested {
             signal: Signal::INTERRUPT,
             time_left_ms: Some(100),
+        },
+        HolderMessage::Reexecuted {
+            number: 5,
+            problem: Some("it hangs".to_owned()),
         },
         HolderMessage::ReloadRequested,
         HolderMessage::Ping,

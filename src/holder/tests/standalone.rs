@@ -10,6 +10,7 @@ mod common;
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     match std::env::var("TEST_ROLE").as_deref() {
+        Ok("holder") if std::env::args().nth(1).as_deref() == Some("holder") => roles::next(),
         Ok("holder") => roles::holder(),
         Ok("runtime") => roles::runtime(),
         _ => cases::all(),
@@ -28,6 +29,7 @@ mod roles {
 
     use mainstay_holder::messages::CHANNEL_FD;
     use mainstay_holder::{RuntimeCommand, run, send_with_fds};
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
     pub(crate) fn holder() -> ExitCode {
         run(RuntimeCommand {
@@ -37,6 +39,28 @@ mod roles {
         })
         .unwrap()
         .into()
+    }
+
+    /// A holder executes this program, or asks it whether it could go on.
+    pub(crate) fn next() -> ExitCode {
+        let program = std::fs::read_link("/proc/self/exe").unwrap();
+        let word = std::env::args().next_back().unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        match (word.parse(), program.file_name().unwrap().to_str().unwrap()) {
+            (Err(_), "hangs") => loop {
+                std::thread::park();
+            },
+            (Err(_), _) => {
+                mainstay_holder::check_state().unwrap();
+                ExitCode::SUCCESS
+            }
+            (Ok(state), name) => {
+                // One that has too few descriptors cannot go on.
+                let limit = if name == "fails" { 64 } else { hard.max(soft) };
+                setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+                mainstay_holder::resume(state).unwrap().into()
+            }
+        }
     }
 
     /// Passes its end of the wire on, then ends with the code it is told.
@@ -60,6 +84,7 @@ mod cases {
     mod directories;
     mod hanging;
     mod leftovers;
+    mod reexec;
     mod sockets;
     mod stops;
     mod strays;
@@ -147,6 +172,9 @@ mod cases {
             ("removed_directories_come_back", directories::restored),
             ("passed_sockets_are_kept", sockets::kept),
             ("files_of_sockets_go_with_them", sockets::gone),
+            ("another_program_goes_on", reexec::goes_on),
+            ("another_program_keeps_sockets", reexec::keeps_sockets),
+            ("a_program_that_cannot_go_on_is_refused", reexec::refused),
         ];
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         let mut words = std::env::args().skip(1);

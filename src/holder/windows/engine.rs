@@ -171,6 +171,12 @@ impl Engine {
         self.perform_effects();
     }
 
+    fn refuse_reexec(&mut self, number: u64) {
+        let problem = "cannot execute another holder: this system has no way to do it";
+        let problem = Some(problem.to_owned());
+        self.send(&HolderMessage::Reexecuted { number, problem });
+    }
+
     fn handle_request(&mut self, ask: HolderRequest) {
         match ask {
             HolderRequest::Configure(setup) => self.configure(setup),
@@ -231,6 +237,7 @@ impl Engine {
                     shelf.set_limits(live.log_max_bytes, live.log_keep);
                 }
             }
+            HolderRequest::Reexec { number } => self.refuse_reexec(number),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => {

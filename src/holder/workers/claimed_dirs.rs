@@ -27,32 +27,34 @@ const SOCKET_PATH_BYTES: usize =
 const LOCK: &str = "lock";
 const STATUS: &str = "holder.json";
 const CONTROL_SOCKET: &str = "control.sock";
+/// For clients, and for modules.
+pub(crate) const SOCKETS: [&str; 2] = [CONTROL_SOCKET, "module.sock"];
 const NOTIFY: &str = "notify";
 /// The longest lock file that is read.
 const LOCK_BYTES_MAX: u64 = 16 * 1024;
 
 /// A directory with its lock.
 #[derive(Debug)]
-struct LockedDir {
-    dir: Dir,
-    lock: File,
+pub(crate) struct LockedDir {
+    pub(crate) dir: Dir,
+    pub(crate) lock: File,
 }
 
 /// A listening socket and the file that it is bound to.
 #[derive(Debug)]
-struct BoundSocket {
-    fd: OwnedFd,
-    name: &'static str,
-    file: (u64, u64),
+pub(crate) struct BoundSocket {
+    pub(crate) fd: OwnedFd,
+    pub(crate) name: &'static str,
+    pub(crate) file: (u64, u64),
 }
 
 /// Everything that is claimed.
 #[derive(Debug)]
 pub(crate) struct ClaimedDirs {
-    setup: HolderSetup,
-    state: LockedDir,
-    run: LockedDir,
-    sockets: [BoundSocket; 2],
+    pub(crate) setup: HolderSetup,
+    pub(crate) state: LockedDir,
+    pub(crate) run: LockedDir,
+    pub(crate) sockets: [BoundSocket; 2],
 }
 
 /// What a lock file says about the system that holds it.
@@ -82,8 +84,8 @@ impl ClaimedDirs {
         let state = claim_state(setup)?;
         let run = claim_run(setup)?;
         make_dir(Path::new(&setup.log_dir), "logs.directory")?;
-        let control = listen_at(&run.dir, CONTROL_SOCKET, setup.live.control_mode)?;
-        let module = listen_at(&run.dir, "module.sock", 0o666)?;
+        let control = listen_at(&run.dir, SOCKETS[0], setup.live.control_mode)?;
+        let module = listen_at(&run.dir, SOCKETS[1], 0o666)?;
         Ok(ClaimedDirs {
             setup: setup.clone(),
             state,

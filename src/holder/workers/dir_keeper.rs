@@ -25,27 +25,29 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 type StaleFile = (PathBuf, (u64, u64));
 
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     /// The newest `holder.json`, not written yet.
-    status: Option<Vec<u8>>,
+    pub(crate) status: Option<Vec<u8>>,
     /// The newest mode of the control socket, not set yet.
-    control_mode: Option<u32>,
+    pub(crate) control_mode: Option<u32>,
     /// Files that are to be removed, each by its identity too.
-    dropped: Vec<StaleFile>,
+    pub(crate) dropped: Vec<StaleFile>,
     release: bool,
     released: bool,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+pub(crate) struct Shared {
+    pub(crate) state: Mutex<State>,
     changed: Condvar,
     waker: LoopWaker,
+    /// None after the release.
+    pub(crate) dirs: Mutex<Option<ClaimedDirs>>,
 }
 
 /// The engine's handle of the thread.
-#[derive(Debug)]
-pub(crate) struct DirKeeper(Arc<Shared>);
+#[derive(Debug, Clone)]
+pub(crate) struct DirKeeper(pub(crate) Arc<Shared>);
 
 impl DirKeeper {
     pub(crate) fn start(dirs: ClaimedDirs, queue: Arc<EngineQueue>) -> io::Result<DirKeeper> {
@@ -53,6 +55,7 @@ impl DirKeeper {
             state: Mutex::default(),
             changed: Condvar::new(),
             waker: LoopWaker::new()?,
+            dirs: Mutex::new(Some(dirs)),
         });
         // Where nothing can be watched, for want of watches, nothing is restored.
         let watch = DirWatch::new().ok();
@@ -60,7 +63,6 @@ impl DirKeeper {
         thread("directories", move || {
             let keeper = Keeper {
                 shared: thread_shared,
-                dirs,
                 watch,
                 queue,
                 status: Vec::new(),
@@ -106,7 +108,6 @@ impl DirKeeper {
 
 struct Keeper {
     shared: Arc<Shared>,
-    dirs: ClaimedDirs,
     watch: Option<DirWatch>,
     queue: Arc<EngineQueue>,
     /// The last one that was written.
@@ -117,32 +118,40 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self) {
-        self.watch_all();
-        let mut check_at = None;
+        let shared = Arc::clone(&self.shared);
+        if let Some(dirs) = &*lock(&shared.dirs) {
+            self.watch_all(dirs);
+        }
+        // What was removed before they were watched is found too.
+        let mut check_at = Some(Instant::now() + SETTLE_TIME);
         loop {
             self.wait(check_at);
-            self.shared.waker.clear();
+            shared.waker.clear();
+            let mut held = lock(&shared.dirs);
+            let Some(dirs) = &mut *held else {
+                return;
+            };
             let (status, mode, dropped, release) = {
-                let mut state = lock(&self.shared.state);
+                let mut state = lock(&shared.state);
                 let dropped = std::mem::take(&mut state.dropped);
                 let mode = state.control_mode.take();
                 (state.status.take(), mode, dropped, state.release)
             };
             dropped.iter().for_each(remove_file);
             if let Some(mode) = mode {
-                self.dirs.set_control_mode(mode);
+                dirs.set_control_mode(mode);
             }
             if let Some(status) = status {
-                self.dirs.write_status(&status);
+                dirs.write_status(&status);
                 self.status = status;
             }
             if release {
-                self.dirs.release();
-                lock(&self.shared.state).released = true;
-                return self.shared.changed.notify_all();
+                held.take().into_iter().for_each(ClaimedDirs::release);
+                lock(&shared.state).released = true;
+                return shared.changed.notify_all();
             }
             if check_at.is_some_and(|at| at <= Instant::now()) {
-                check_at = self.check();
+                check_at = self.check(dirs);
             }
             if self.take_signs() {
                 check_at = check_at.or(Some(Instant::now() + SETTLE_TIME));
@@ -150,12 +159,9 @@ impl Keeper {
         }
     }
 
-    fn watch_all(&self) {
+    fn watch_all(&self, dirs: &ClaimedDirs) {
         if let Some(watch) = &self.watch {
-            self.dirs
-                .paths()
-                .into_iter()
-                .for_each(|path| watch.add(path));
+            dirs.paths().into_iter().for_each(|path| watch.add(path));
         }
     }
 
@@ -192,20 +198,20 @@ impl Keeper {
     }
 
     /// Creates again what is missing; returns when to try that again.
-    fn check(&mut self) -> Option<Instant> {
-        if self.dirs.is_in_place() {
+    fn check(&mut self, dirs: &mut ClaimedDirs) -> Option<Instant> {
+        if dirs.is_in_place() {
             return None;
         }
-        let restored = self.dirs.restore();
-        self.watch_all();
+        let restored = dirs.restore();
+        self.watch_all(dirs);
         let listeners = restored.and_then(|()| {
-            let listeners = self.dirs.listeners();
+            let listeners = dirs.listeners();
             listeners.map_err(|problem| format!("cannot share the sockets: {problem}"))
         });
         let problem = listeners.as_ref().err().cloned();
         let retry = problem.as_ref().map(|_| Instant::now() + RETRY_INTERVAL);
         if problem.is_none() {
-            self.dirs.write_status(&self.status);
+            dirs.write_status(&self.status);
         }
         // The same problem is told once.
         if problem.is_none() || problem != self.problem {

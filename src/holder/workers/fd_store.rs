@@ -18,16 +18,18 @@ const UNNAMED: &str = "stored";
 const NAME_BYTES: usize = 255;
 
 #[derive(Debug)]
-struct StoredFd {
-    name: String,
-    fd: ForeignFd,
+pub(crate) struct StoredFd {
+    pub(crate) name: String,
+    pub(crate) fd: ForeignFd,
     key: u32,
+    /// It is dropped at a hang-up.
+    pub(crate) watched: bool,
 }
 
 /// The store of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct FdStore {
-    kept: Vec<StoredFd>,
+    pub(crate) kept: Vec<StoredFd>,
     last_key: u32,
 }
 
@@ -52,7 +54,7 @@ impl FdStore {
     }
 
     /// Keeps these, watched for a hang-up if `watch`; says what of it is not done.
-    fn put(
+    pub(crate) fn put(
         &mut self,
         (poll, id): (&Poller, u32),
         name: Option<&str>,
@@ -80,7 +82,12 @@ impl FdStore {
                     poll.add_for_end(&fd, STORED | u64::from(key) << 32 | u64::from(id));
                 }
                 let name = good.unwrap_or(UNNAMED).to_owned();
-                self.kept.push(StoredFd { name, fd, key });
+                self.kept.push(StoredFd {
+                    name,
+                    fd,
+                    key,
+                    watched: watch,
+                });
             }
         }
         problem

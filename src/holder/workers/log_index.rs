@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mainstay_process::Exit;
 use mainstay_process::log_index::{BLOCK_BYTES, BlockEntries, IndexEncoder};
+use serde::{Deserialize, Serialize};
 
 use crate::dir::Dir;
 
@@ -20,7 +21,7 @@ const READ_INTERVAL_MS: u64 = 10;
 const RETRY_BYTES: u64 = 64 * 1024;
 
 /// What happened at a place of the output.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct LogMark {
     /// Bytes before it, of those it travels with.
     pub(crate) at: usize,
@@ -31,7 +32,7 @@ pub(crate) struct LogMark {
 }
 
 /// What a [`LogMark`] says.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum LogMarkKind {
     /// The bytes from here on were read then.
     Read,

@@ -24,23 +24,23 @@ const INDEX_DELAY: Duration = Duration::from_secs(1);
 const LAST_BYTES: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
-struct PendingOutput {
+pub(crate) struct PendingOutput {
     bytes: Vec<u8>,
     /// What the index is to say of the bytes.
-    marks: Vec<LogMark>,
+    pub(crate) marks: Vec<LogMark>,
     /// The run that wrote last.
-    wrote: u64,
+    pub(crate) wrote: u64,
     dropped: u64,
-    total_dropped: u64,
+    pub(crate) total_dropped: u64,
     told_at: Option<Instant>,
     /// Who waits for what is here, and for what is being written.
     flush_waiters: Vec<u64>,
     queued: bool,
     /// Why a write failed, if one did.
-    errno: Option<i32>,
-    reason: Option<String>,
+    pub(crate) errno: Option<i32>,
+    pub(crate) reason: Option<String>,
     /// Bytes are being dropped, and that was sent.
-    reported: bool,
+    pub(crate) reported: bool,
 }
 
 impl PendingOutput {
@@ -69,14 +69,18 @@ impl PendingOutput {
 }
 
 #[derive(Debug, Default)]
-struct LogWriterState {
-    waiting: HashMap<Instance, PendingOutput>,
-    order: VecDeque<Instance>,
+pub(crate) struct LogWriterState {
+    pub(crate) waiting: HashMap<Instance, PendingOutput>,
+    pub(crate) order: VecDeque<Instance>,
     total: usize,
-    max_bytes: u64,
-    keep: u32,
+    pub(crate) max_bytes: u64,
+    pub(crate) keep: u32,
     /// The folder was removed and is there again: nothing that is open is of use.
     reopen: bool,
+    /// Something is being written, or held back by an index.
+    pub(crate) in_work: bool,
+    /// Indexes are not to hold anything back.
+    pub(crate) settling: bool,
     quit: bool,
     done: bool,
 }
@@ -85,8 +89,8 @@ struct LogWriterState {
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     folder: PathBuf,
-    state: Mutex<LogWriterState>,
-    changed: Condvar,
+    pub(crate) state: Mutex<LogWriterState>,
+    pub(crate) changed: Condvar,
     queue: Arc<EngineQueue>,
 }
 
@@ -218,10 +222,11 @@ impl LogWriter {
 
     /// Waits for output, or until what indexes hold back since `late` is due.
     fn wait_for_output(&self, late: Option<Instant>) -> MutexGuard<'_, LogWriterState> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         if !state.order.is_empty() || state.quit {
             return state;
         }
+        state.in_work = late.is_some();
         let Some(since) = late else {
             let waited = self.changed.wait(state);
             return waited.unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +240,8 @@ impl LogWriter {
         let mut files = LogFiles::new(self.folder.clone());
         let mut late = None;
         loop {
-            if late.is_some_and(|since: Instant| since.elapsed() >= INDEX_DELAY) {
+            let settling = lock(&self.state).settling;
+            if late.is_some_and(|since: Instant| settling || since.elapsed() >= INDEX_DELAY) {
                 files.flush_indexes();
                 late = None;
             }
@@ -249,6 +255,7 @@ impl LogWriter {
                 files.flush_indexes();
                 return;
             };
+            state.in_work = true;
             let limits = (state.max_bytes, state.keep);
             let reopen = std::mem::take(&mut state.reopen);
             let Some(waiting) = state.waiting.get_mut(&name) else {

@@ -25,7 +25,7 @@ pub(crate) fn mark_variable(mark: &str) -> Vec<u8> {
 
 /// What is known of a state directory to its own processes alone.
 #[derive(Debug)]
-pub(crate) struct MarkSecret(String);
+pub(crate) struct MarkSecret(pub(crate) String);
 
 impl MarkSecret {
     /// Reads the secret of a state directory, or draws one.

@@ -3,6 +3,8 @@
 //! Owns nothing. Reads what the kernel shows when it is asked, as often as its caller allows.
 //! Never trusts a number that another process may have by now.
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernel::{self, CgroupView};
 use crate::process::{ProcessInfo, Tag, Unseen};
 use crate::workers::mark::mark_variable;
@@ -13,7 +15,7 @@ const DEPTH_MAX: usize = 64;
 const ENVIRONMENT_COST: usize = 4;
 
 /// By what the processes of a run are known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RunTree {
     /// The process that was started, and when: number of a session and a process group.
     pub(crate) first: (i32, u64),

@@ -22,13 +22,13 @@ pub(crate) mod notify;
 #[cfg(unix)]
 pub(crate) mod notify_allowance;
 #[cfg(unix)]
-mod notify_command;
+pub(crate) mod notify_command;
 #[cfg(unix)]
 pub(crate) mod notify_receiver;
 #[cfg(unix)]
-mod notify_source;
+pub(crate) mod notify_source;
 #[cfg(unix)]
-mod notify_thread;
+pub(crate) mod notify_thread;
 #[cfg(unix)]
 pub(crate) mod orphan_tree;
 #[cfg(unix)]

@@ -7,15 +7,19 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+#[cfg(target_os = "linux")]
+use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 
 use mainstay_process::Instance;
 
+#[cfg(target_os = "linux")]
+use crate::reexec::{HandedOver, NotifyThreadState};
 use crate::workers::membership::RunTree;
 
 /// What is requested of the thread.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Bind {
         id: u32,
         /// Generation, name and user.
@@ -31,6 +35,17 @@ pub(super) enum Command {
     Close(u32, u64),
     Forget(u32),
     Restore,
+    /// Reply with all there is, then wait for the end of the second.
+    #[cfg(target_os = "linux")]
+    HandOver(SyncSender<HandedOver>, Receiver<()>),
+    /// Take so many descriptors, which are sent after the first reply.
+    #[cfg(target_os = "linux")]
+    Resume(
+        NotifyThreadState<usize>,
+        usize,
+        SyncSender<()>,
+        SyncSender<io::Result<()>>,
+    ),
 }
 
 /// What both sides use: no descriptor, for they do not share a table.

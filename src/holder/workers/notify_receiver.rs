@@ -29,7 +29,7 @@ pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct NotifyReceiver {
     shared: Arc<Shared>,
-    control: OwnedFd,
+    pub(crate) control: OwnedFd,
 }
 
 impl NotifyReceiver {
@@ -122,7 +122,7 @@ impl NotifyReceiver {
         while receive_message(&self.control, &mut [0], &mut []).is_ok() {}
     }
 
-    fn send(&self, command: Command) {
+    pub(crate) fn send(&self, command: Command) {
         lock(&self.shared.commands).push(command);
         let _ = send_fds(&self.control, &[0], &[]); // full means that it is awake
     }

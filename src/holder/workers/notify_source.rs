@@ -27,17 +27,17 @@ const STRANGERS_CLOSING_MAX: usize = 256;
 
 /// What outlives the runs of an instance.
 #[derive(Debug, Default)]
-pub(super) struct InstanceFds {
-    pub(super) store: FdStore,
+pub(crate) struct InstanceFds {
+    pub(crate) store: FdStore,
     /// Closes what its runs, and only they, sent.
-    pub(super) closer: Arc<Closer>,
+    pub(crate) closer: Arc<Closer>,
     /// Closes what others sent to its sockets.
-    pub(super) strangers: Arc<Closer>,
+    pub(crate) strangers: Arc<Closer>,
 }
 
 impl InstanceFds {
     /// How many descriptors do not close, if they are too many.
-    pub(super) fn excess(&self) -> Option<usize> {
+    pub(crate) fn excess(&self) -> Option<usize> {
         let (own, strangers) = (self.closer.count(), self.strangers.count());
         let most = if own > CLOSING_MAX { own } else { strangers };
         (own > CLOSING_MAX || strangers > STRANGERS_CLOSING_MAX).then_some(most)
@@ -46,32 +46,32 @@ impl InstanceFds {
 
 /// The notify socket of a run.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) generation: u64,
-    pub(super) name: Instance,
-    pub(super) socket: ForeignFd,
-    pub(super) path: PathBuf,
+pub(crate) struct Source {
+    pub(crate) generation: u64,
+    pub(crate) name: Instance,
+    pub(crate) socket: ForeignFd,
+    pub(crate) path: PathBuf,
     /// The user of the run.
-    pub(super) uid: u32,
+    pub(crate) uid: u32,
     /// By what its processes are known, once it has started: until then nothing is read.
-    pub(super) tree: Option<RunTree>,
+    pub(crate) tree: Option<RunTree>,
     /// Waits for a process in the moment of its exec.
-    pub(super) deferred: Option<NotifyDatagram>,
-    pub(super) exec_wait_left: Duration,
+    pub(crate) deferred: Option<NotifyDatagram>,
+    pub(crate) exec_wait_left: Duration,
     /// The processes whose ends wait until the socket is drained.
-    pub(super) draining: Vec<i32>,
+    pub(crate) draining: Vec<i32>,
     /// No descriptors are taken.
-    pub(super) refusing: bool,
+    pub(crate) refusing: bool,
     /// It is not read: the kernel cannot refuse descriptors.
-    pub(super) paused: bool,
-    pub(super) allowance: NotifyAllowance,
+    pub(crate) paused: bool,
+    pub(crate) allowance: NotifyAllowance,
     /// It is not read until its allowance is there again.
-    pub(super) throttled: bool,
-    pub(super) watched: bool,
+    pub(crate) throttled: bool,
+    pub(crate) watched: bool,
 }
 
 impl Source {
-    pub(super) fn new(
+    pub(crate) fn new(
         (generation, name, uid): (u64, Instance, u32),
         socket: ForeignFd,
         path: PathBuf,
@@ -95,12 +95,12 @@ impl Source {
     }
 
     /// Whether its socket is to be watched.
-    pub(super) fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         self.tree.is_some() && self.deferred.is_none() && !self.paused && !self.throttled
     }
 
     /// How long it may be left alone.
-    pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn timeout(&self, now: Instant) -> Option<Duration> {
         let deferred = self.deferred.as_ref().map(|_| EXEC_POLL_INTERVAL);
         let throttled = self
             .throttled

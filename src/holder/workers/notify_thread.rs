@@ -50,14 +50,14 @@ enum Verdict {
 
 /// The state of the thread; all its descriptors are of the table of the thread.
 #[derive(Debug)]
-pub(super) struct NotifyThread {
+pub(crate) struct NotifyThread {
     shared: Arc<Shared>,
     queue: Arc<QueueState>,
     /// Wakes the thread, and the loop; passes on the sockets to which a store is sent.
-    control: OwnedFd,
-    poller: Poller,
-    sources: HashMap<u32, Source>,
-    instances: HashMap<u32, InstanceFds>,
+    pub(crate) control: OwnedFd,
+    pub(crate) poller: Poller,
+    pub(crate) sources: HashMap<u32, Source>,
+    pub(crate) instances: HashMap<u32, InstanceFds>,
     /// What is left of the lookups of each user, and since when.
     lookups: HashMap<u32, (usize, Instant)>,
     buffer: Vec<u8>,
@@ -148,7 +148,7 @@ impl NotifyThread {
         }
     }
 
-    fn publish_store(&self, id: u32) {
+    pub(crate) fn publish_store(&self, id: u32) {
         let names = self.instances.get(&id).map(|fds| fds.store.names());
         let mut stored = lock(&self.shared.stored);
         match names.filter(|names| !names.is_empty()) {
@@ -193,6 +193,12 @@ impl NotifyThread {
                     fds.store.clear(&self.poller);
                 }
                 self.publish_store(id);
+            }
+            #[cfg(target_os = "linux")]
+            Command::HandOver(reply, goes_on) => self.hand_over(&reply, &goes_on),
+            #[cfg(target_os = "linux")]
+            Command::Resume(state, count, ready, done) => {
+                let _ = done.send(self.resume(state, count, &ready)); // it may have given up
             }
             Command::Restore => {
                 let ids: Vec<u32> = self.sources.keys().copied().collect();
@@ -254,7 +260,7 @@ impl NotifyThread {
     }
 
     /// Has the socket watched, or not, as its state wants it.
-    fn watch(&mut self, id: u32) {
+    pub(crate) fn watch(&mut self, id: u32) {
         let Some(one) = self.sources.get_mut(&id) else {
             return;
         };

@@ -64,11 +64,11 @@ pub(crate) enum Backpressure {
 }
 
 #[derive(Debug, Default)]
-struct Streams {
-    by_key: HashMap<u64, OutputStream>,
-    last_key: u64,
+pub(crate) struct Streams {
+    pub(crate) by_key: HashMap<u64, OutputStream>,
+    pub(crate) last_key: u64,
     /// How many wait for a pipe that is held open.
-    finishing: usize,
+    pub(crate) finishing: usize,
     /// How many are left unread for now.
     paused: usize,
     scratch: Vec<u8>,
@@ -78,10 +78,10 @@ struct Streams {
 /// All pipes.
 #[derive(Debug)]
 pub(crate) struct OutputDrain {
-    streams: Mutex<Streams>,
-    poll: Poller,
+    pub(crate) streams: Mutex<Streams>,
+    pub(crate) poll: Poller,
     wake: LoopWaker,
-    shelf: Arc<LogWriter>,
+    pub(crate) shelf: Arc<LogWriter>,
     queue: Arc<EngineQueue>,
 }
 

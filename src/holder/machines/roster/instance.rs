@@ -8,11 +8,13 @@ use mainstay_process::{
     Exit, Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::machines::NotifyState;
 use crate::messages::{HolderMessage, InstanceInfo};
 
 /// A run with a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningProcess {
     /// The main process.
     pub pid: u32,
@@ -26,7 +28,7 @@ pub struct RunningProcess {
 }
 
 /// How long a run may last, its spawn included.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RunLimits {
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
@@ -41,7 +43,7 @@ impl RunLimits {
 }
 
 /// The stop of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StopOrder {
     pub(super) signal: i32,
     /// When its tree is killed.
@@ -49,7 +51,7 @@ pub(super) struct StopOrder {
 }
 
 /// An exit that is not reported yet.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PendingExit {
     pub(super) exited: Exited,
     pub(super) sweep_pending: bool,
@@ -57,14 +59,14 @@ pub(super) struct PendingExit {
 }
 
 /// Requests for a run whose spawn is in flight.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct DeferredRequests {
     pub(super) kill: bool,
     pub(super) signal: Option<(i32, bool)>,
     pub(super) limits: RunLimits,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) enum InstancePhase {
     #[default]
     Idle,
@@ -73,7 +75,7 @@ pub(super) enum InstancePhase {
     Exiting(Box<PendingExit>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Instance {
     pub(super) name: InstanceName,
     pub(super) generation: u64,

@@ -290,3 +290,26 @@ fn another_main_process_is_not_suspended_like_the_first() {
     let continued = |one: &RosterEffect| matches!(one, Send(HolderMessage::Process(event)) if event.what == what);
     assert!(sent.last().is_some_and(continued), "{sent:?}");
 }
+
+#[test]
+fn a_roster_that_is_written_down_and_read_goes_on() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.record_saved(&named("web"), "up".to_owned());
+    let within = Duration::from_secs(5);
+    roster.stop_requested(T0, "web", 1, 15, within);
+    let other = roster.intern(&named("other"));
+    effects(&mut roster);
+    let text = serde_json::to_string(&roster).expect("written");
+    let mut read: Roster = serde_json::from_str(&text).expect("read");
+    assert_eq!(read.next_deadline(), Some(T0 + within));
+    assert_eq!((read.by_pid(10), read.is_idle(other)), (Some(id), true));
+    assert_eq!(read.running(id), roster.running(id));
+    read.deadline_passed(T0 + within);
+    assert_eq!(effects(&mut read), [KillTree(id)]);
+    exit(&mut read, id, (false, false));
+    assert_eq!(exits(&effects(&mut read)), [1]);
+    let fence = read.spawn_requested(T0, &named("web"), 1, Duration::ZERO);
+    assert_eq!(fence, Err(FenceError::Stale));
+    assert_eq!(read.intern(&named("third")), other + 1);
+}

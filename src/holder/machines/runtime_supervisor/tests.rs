@@ -235,3 +235,14 @@ fn a_runtime_that_answers_and_is_never_ready_is_killed() {
     let text = supervisor.last_exit_text();
     assert_eq!(text, Some("it was not ready within 120s, and was killed"));
 }
+
+#[test]
+fn a_supervisor_that_is_written_down_and_read_goes_on() {
+    let text = serde_json::to_string(&ready()).expect("written");
+    let mut read: RuntimeSupervisor = serde_json::from_str(&text).expect("read");
+    assert_eq!(read.next_deadline(), ready().next_deadline());
+    assert_eq!(due(&mut read, at(6000)), [SendPing]);
+    crash(&mut read, at(6001));
+    assert_eq!(due(&mut read, at(6001)), [StartRuntime]);
+    assert_eq!(read.exit_code(), None);
+}

@@ -1,0 +1,166 @@
+//! Output in the state: each pipe with what of it is no whole line yet, and what the log is to say.
+//! Owns nothing. What was read is written before.
+//! Never reads a pipe: while it is being passed on, modules wait.
+
+use std::io;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use mainstay_process::Instance;
+use serde::{Deserialize, Serialize};
+
+use super::kept_fds::{KeptFd, KeptFds};
+use super::request::Obstacle;
+use crate::threads::lock;
+use crate::workers::log_index::LogMark;
+use crate::workers::log_writer::{LogWriter, LogWriterState, PendingOutput};
+use crate::workers::output::{Backpressure, OutputDrain, OutputStream, Streams};
+use crate::workers::tap_replay::TapReplay;
+
+/// All output.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OutputState {
+    streams: Vec<StreamState>,
+    last_key: u64,
+    logs: Vec<LogState>,
+    max_bytes: u64,
+    keep: u32,
+}
+
+/// A pipe.
+#[derive(Debug, Serialize, Deserialize)]
+struct StreamState {
+    key: u64,
+    /// None: the process has closed its output.
+    fd: Option<KeptFd>,
+    id: u32,
+    generation: u64,
+    name: Instance,
+    told: Option<Vec<u8>>,
+    tapped: bool,
+    line: Vec<u8>,
+    tap_replay: String,
+    tap_lost: u64,
+}
+
+/// The log of an instance, all of whose bytes are written.
+#[derive(Debug, Serialize, Deserialize)]
+struct LogState {
+    name: Instance,
+    marks: Vec<LogMark>,
+    wrote: u64,
+    total_dropped: u64,
+    errno: Option<i32>,
+    reason: Option<String>,
+    reported: bool,
+}
+
+impl LogWriter {
+    /// Has all written that is here, and keeps the writer from more.
+    pub(super) fn settle(
+        &self,
+        within: Duration,
+    ) -> Result<MutexGuard<'_, LogWriterState>, Obstacle> {
+        let end = Instant::now() + within;
+        loop {
+            let mut state = lock(&self.state);
+            let is_settled = state.order.is_empty() && !state.in_work;
+            let is_late = Instant::now() >= end;
+            state.settling = !is_settled && !is_late;
+            if is_settled {
+                return Ok(state);
+            }
+            if is_late {
+                return Err(Obstacle::busy("the disk of the logs does not follow"));
+            }
+            self.changed.notify_all();
+            drop(state);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl OutputDrain {
+    /// Nothing is read while this is held.
+    pub(super) fn pause(&self) -> MutexGuard<'_, Streams> {
+        lock(&self.streams)
+    }
+}
+
+impl OutputState {
+    pub(super) fn of(
+        streams: &Streams,
+        logs: &LogWriterState,
+        kept: &mut KeptFds,
+    ) -> Result<OutputState, Obstacle> {
+        if streams.finishing > 0 {
+            return Err(Obstacle::busy("the output of a run that has ended is read"));
+        }
+        let stream = |(key, one): (&u64, &OutputStream)| StreamState {
+            key: *key,
+            fd: one.fd.as_ref().map(|fd| kept.keep(fd)),
+            id: one.id,
+            generation: one.generation,
+            name: one.name.clone(),
+            told: one.told.clone(),
+            tapped: one.tapped,
+            line: one.line.clone(),
+            tap_replay: one.kept.text(),
+            tap_lost: one.tap_lost,
+        };
+        let log = |(name, one): (&Instance, &PendingOutput)| LogState {
+            name: name.clone(),
+            marks: one.marks.clone(),
+            wrote: one.wrote,
+            total_dropped: one.total_dropped,
+            errno: one.errno,
+            reason: one.reason.clone(),
+            reported: one.reported,
+        };
+        Ok(OutputState {
+            streams: streams.by_key.iter().map(stream).collect(),
+            last_key: streams.last_key,
+            logs: logs.waiting.iter().map(log).collect(),
+            max_bytes: logs.max_bytes,
+            keep: logs.keep,
+        })
+    }
+
+    /// Gives all of it to a drain that has just been started, and to its writer.
+    pub(super) fn restore(self, drain: &Arc<OutputDrain>) -> io::Result<()> {
+        let mut logs = lock(&drain.shelf.state);
+        (logs.max_bytes, logs.keep) = (self.max_bytes, self.keep);
+        for log in self.logs {
+            let pending = logs.waiting.entry(log.name).or_default();
+            (pending.marks, pending.wrote) = (log.marks, log.wrote);
+            (pending.total_dropped, pending.reported) = (log.total_dropped, log.reported);
+            (pending.errno, pending.reason) = (log.errno, log.reason);
+        }
+        drop(logs);
+        let mut streams = lock(&drain.streams);
+        streams.last_key = self.last_key;
+        for one in self.streams {
+            let mut tap_replay = TapReplay::default();
+            tap_replay.push(&one.tap_replay);
+            let stream = OutputStream {
+                fd: one.fd.map(KeptFd::take).transpose()?,
+                id: one.id,
+                generation: one.generation,
+                name: one.name,
+                told: one.told,
+                tapped: one.tapped,
+                line: one.line,
+                kept: tap_replay,
+                tap_lost: one.tap_lost,
+                until: None,
+                exit: None,
+                pace: Backpressure::default(),
+            };
+            if let Some(fd) = &stream.fd {
+                drain.poll.add(fd, one.key)?;
+            }
+            streams.by_key.insert(one.key, stream);
+        }
+        Ok(())
+    }
+}
