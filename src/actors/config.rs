@@ -73,6 +73,8 @@ pub(crate) enum ConfigMsg {
     Kept(apply::Kept, io::Result<()>),
     /// From now on a saved file is looked at.
     Watch,
+    /// No saved file is looked at any more: all stops.
+    Unwatch,
     /// A file was saved.
     Saved,
     /// The runtime returned: a plan that was not committed is rolled back.
@@ -254,6 +256,7 @@ impl ConfigActorState {
             ConfigMsg::InForce(plan) => self.on_in_force(plan),
             ConfigMsg::Kept(kept, result) => self.on_kept(myself, kept, result),
             ConfigMsg::Watch => self.begin_watch(myself),
+            ConfigMsg::Unwatch => self.watch = None,
             ConfigMsg::Saved => self.queue(self.saved()),
             ConfigMsg::Returned => self.on_returned(myself),
             ConfigMsg::Resume => {

@@ -150,6 +150,8 @@ pub(crate) enum ConsoleMessage<'a> {
     System(&'a str),
     /// Other limits hold for files of lines.
     LogsChanged(&'a LogConfig),
+    /// All modules are to be stopped.
+    Stopping,
 }
 
 impl RuntimeContext {

@@ -175,6 +175,9 @@ impl Actor for RootActor {
                 let actor = actor.to_owned();
                 let msg = LifecycleMsg::StopAll { budget, actor };
                 state.ctx.actor_refs.lifecycle.cast(msg);
+                // The kernel takes long to close a watch of files: it begins now.
+                state.ctx.announce(ConsoleMessage::Stopping);
+                state.ctx.actor_refs.config.cast(ConfigMsg::Unwatch);
             }
             RootMsg::Replan(replan) => state.replan(&myself, replan).await?,
             RootMsg::AllStopped { forced } => state.all_stopped(forced),

@@ -27,7 +27,10 @@ const LAG_BYTES: u64 = 256 * 1024;
 const LINES_AT_ONCE: usize = 256;
 
 /// The output of all modules, as it is shown.
-pub(super) struct OutputStream(Arc<Mutex<State>>);
+pub(super) struct OutputStream {
+    state: Arc<Mutex<State>>,
+    watch: Arc<LogWatch>,
+}
 
 struct State {
     console: Console,
@@ -73,17 +76,23 @@ impl OutputStream {
             names,
         };
         state.open(|path| LogReader::open_last(path, 0));
-        let stream = OutputStream(Arc::new(Mutex::new(state)));
-        let (shared, folder) = (Arc::clone(&stream.0), folder.to_owned());
+        let (state, watch) = (Arc::new(Mutex::new(state)), Arc::new(LogWatch::new(folder)));
+        let stream = OutputStream { state, watch };
+        let (shared, watch) = (Arc::clone(&stream.state), Arc::clone(&stream.watch));
         let thread = std::thread::Builder::new().name("output".to_owned());
         // Without its thread nothing is shown until the end.
-        let _no_thread = thread.spawn(move || run(&shared, &folder));
+        let _no_thread = thread.spawn(move || run(&shared, &watch));
         stream
     }
 
+    /// The end is near: what is written is shown now and then.
+    pub(super) fn unwatch(&self) {
+        self.watch.end();
+    }
+
     /// Shows what is left.
-    pub(super) fn finish(self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn finish(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.look(None);
     }
 }
@@ -92,8 +101,7 @@ impl OutputStream {
     clippy::disallowed_methods,
     reason = "a thread of its own that only reads files"
 )]
-fn run(shared: &Mutex<State>, folder: &Path) {
-    let mut watch = LogWatch::new(folder);
+fn run(shared: &Mutex<State>, watch: &LogWatch) {
     let mut again = None;
     loop {
         let changed = watch.wait(again);

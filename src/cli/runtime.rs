@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mainstay_protocol::ModuleState;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         ..sources
     });
     let names = Arc::default();
-    let mut stream = None;
+    let stream: Arc<OnceLock<OutputStream>> = Arc::default();
     let limits: Arc<RotationLimits> = Arc::default();
     let begun = |logs: &crate::config::LogConfig, problem: Option<&str>| {
         limits.set(logs.max_bytes, logs.keep);
@@ -74,10 +74,15 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         }
         if !detached && !args.quiet && !is_journal() {
             let (console, names) = (console.clone(), Arc::clone(&names));
-            stream = Some(OutputStream::start(console, &logs.directory, names));
+            stream.get_or_init(|| OutputStream::start(console, &logs.directory, names));
         }
     };
-    let announce = announcer(console.clone(), Arc::clone(&names), Arc::clone(&limits));
+    let announce = announcer(
+        console.clone(),
+        Arc::clone(&names),
+        Arc::clone(&limits),
+        Arc::clone(&stream),
+    );
     let code = match crate::runtime::run(end, sources, Some(announce), begun) {
         Ok(code) => code,
         Err(error) => {
@@ -87,7 +92,7 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         }
     };
     drop(log);
-    if let Some(stream) = stream {
+    if let Some(stream) = stream.get() {
         stream.finish();
     }
     console.open_if_closed(Target::standard);
@@ -113,11 +118,13 @@ fn detached_target(directory: &Path, limits: Arc<RotationLimits>) -> Target {
 }
 
 /// Prints what happens, one line each; the reader may stop or go away at any time.
-/// `names` learns those of the modules, `limits` those of the files of lines.
+/// `names` learns those of the modules, `limits` those of the files of lines, `stream` when the
+/// modules are to stop.
 fn announcer(
     console: Console,
     names: Arc<Mutex<BTreeSet<String>>>,
     limits: Arc<RotationLimits>,
+    stream: Arc<OnceLock<OutputStream>>,
 ) -> ConsoleSink {
     let is_terminal = std::io::stdout().is_terminal();
     let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
@@ -155,6 +162,7 @@ fn announcer(
             }
             ConsoleMessage::System(text) => format!("mainstay: {text}"),
             ConsoleMessage::LogsChanged(logs) => return limits.set(logs.max_bytes, logs.keep),
+            ConsoleMessage::Stopping => return stream.get().map_or((), OutputStream::unwatch),
         };
         console.line(Stream::Out, format!("{}\n", line.trim_end()).into_bytes());
     })

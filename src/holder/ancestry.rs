@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 3;
 #[must_use]
 pub fn ancestry(pid: u32) -> Option<Vec<(u32, u32)>> {
     let pid = i32::try_from(pid).ok()?;
-    (0..ATTEMPTS).find_map(|_| whole_line(pid))
+    (0..ATTEMPTS).find_map(|_| kernel::look_at(pid, whole_line)?)
 }
 
 fn whole_line(pid: i32) -> Option<Vec<(u32, u32)>> {
@@ -31,7 +31,7 @@ fn whole_line(pid: i32) -> Option<Vec<(u32, u32)>> {
     let (mut at, mut youngest) = (pid, u64::MAX);
     while at > 0 {
         // A parent is older than its child: a younger one has the number of one that ended.
-        let seen = kernel::process(at).filter(|seen| seen.start_time <= youngest)?;
+        let seen = kernel::process_on_the_way(at).filter(|seen| seen.start_time <= youngest)?;
         if line.len() == DEPTH_MAX {
             return None;
         }

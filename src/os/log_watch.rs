@@ -17,7 +17,14 @@ pub(crate) struct LogWatch {
     #[cfg(target_os = "linux")]
     folder: std::path::PathBuf,
     #[cfg(target_os = "linux")]
-    is_watched: bool,
+    state: std::sync::Mutex<WatchState>,
+}
+
+#[cfg(target_os = "linux")]
+enum WatchState {
+    Absent,
+    Watched(nix::sys::inotify::WatchDescriptor),
+    Over,
 }
 
 impl LogWatch {
@@ -36,31 +43,62 @@ impl LogWatch {
             #[cfg(target_os = "linux")]
             folder: folder.to_owned(),
             #[cfg(target_os = "linux")]
-            is_watched: false,
+            state: std::sync::Mutex::new(WatchState::Absent),
+        }
+    }
+
+    /// Watches no more: from now on a wait is a pause. The kernel is through with a watch only
+    /// after some 20 ms, for which the end of the process would wait.
+    pub(crate) fn end(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(inotify) = &self.inotify
+            && let WatchState::Watched(watch) =
+                std::mem::replace(&mut *self.state(), WatchState::Over)
+        {
+            let _gone_with_its_folder = inotify.rm_watch(watch);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn state(&self) -> std::sync::MutexGuard<'_, WatchState> {
+        use std::sync::PoisonError;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the folder was watched before this call; None: it is not watched.
+    #[cfg(target_os = "linux")]
+    fn begin(&self, inotify: &nix::sys::inotify::Inotify) -> Option<bool> {
+        use nix::sys::inotify::AddWatchFlags;
+        let mut state = self.state();
+        match *state {
+            WatchState::Over => None,
+            WatchState::Watched(_) => Some(true),
+            WatchState::Absent => {
+                let flags = AddWatchFlags::IN_MODIFY
+                    | AddWatchFlags::IN_CREATE
+                    | AddWatchFlags::IN_MOVED_TO
+                    | AddWatchFlags::IN_DELETE_SELF
+                    | AddWatchFlags::IN_ONLYDIR;
+                *state = WatchState::Watched(inotify.add_watch(&self.folder, flags).ok()?);
+                Some(false)
+            }
         }
     }
 
     /// Returns the names of the files that changed, or none if it may be any; at the latest after
     /// the timeout.
     #[cfg(target_os = "linux")]
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use nix::sys::inotify::AddWatchFlags;
         use std::os::fd::AsFd;
         let Some(inotify) = self.inotify.as_ref() else {
             return pause(timeout);
         };
-        if !self.is_watched {
-            let flags = AddWatchFlags::IN_MODIFY
-                | AddWatchFlags::IN_CREATE
-                | AddWatchFlags::IN_MOVED_TO
-                | AddWatchFlags::IN_DELETE_SELF
-                | AddWatchFlags::IN_ONLYDIR;
-            self.is_watched = inotify.add_watch(&self.folder, flags).is_ok();
-            if !self.is_watched {
-                return pause(timeout);
-            }
-            return None; // what happened before is looked at now
+        match self.begin(inotify) {
+            None => return pause(timeout),
+            Some(false) => return None, // what happened before is looked at now
+            Some(true) => {}
         }
         let limit = timeout.map_or(PollTimeout::NONE, |timeout| {
             PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
@@ -72,7 +110,11 @@ impl LogWatch {
         while let Ok(events) = inotify.read_events() {
             for event in events {
                 let gone = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_IGNORED;
-                self.is_watched &= !event.mask.intersects(gone);
+                let mut state = self.state();
+                if event.mask.intersects(gone) && !matches!(*state, WatchState::Over) {
+                    *state = WatchState::Absent;
+                }
+                drop(state);
                 is_known &= event.name.is_some();
                 names.extend(event.name);
             }
@@ -82,7 +124,7 @@ impl LogWatch {
 
     /// Returns after the timeout, or now and then.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Option<BTreeSet<OsString>> {
         pause(timeout)
     }
 }

@@ -127,6 +127,13 @@ pub(crate) fn user(_: i32) -> Option<u32> {
     None
 }
 
+pub(crate) use process as process_on_the_way;
+
+/// No look needs a thread.
+pub(crate) fn look_at<T>(pid: i32, look: fn(i32) -> T) -> Option<T> {
+    Some(look(pid))
+}
+
 /// Every look returns.
 pub(crate) fn is_hidden(_: i32) -> bool {
     false

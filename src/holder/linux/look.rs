@@ -3,7 +3,9 @@
 //! Owns the threads that look, and which of them have not returned.
 //! Never runs a look on the thread that wants it.
 
+use std::cell::OnceCell;
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -27,8 +29,8 @@ const IDLE_MAX: usize = 2;
 #[derive(Debug)]
 struct Looker {
     looks: SyncSender<Box<dyn FnOnce() + Send>>,
-    /// Gone with the thread.
-    thread: Weak<()>,
+    /// The process that it looks at; gone with the thread.
+    thread: Weak<AtomicI32>,
 }
 
 /// A look that has not returned in time.
@@ -36,7 +38,7 @@ struct Looker {
 struct Lost {
     pid: i32,
     user: Option<u32>,
-    thread: Weak<()>,
+    thread: Weak<AtomicI32>,
 }
 
 /// What a thread has seen of a list so far.
@@ -52,6 +54,11 @@ struct Seen<T> {
 struct Results<T> {
     seen: Mutex<Seen<T>>,
     over: Condvar,
+}
+
+thread_local! {
+    /// On a thread that looks: the process it looks at.
+    static LOOKS_AT: OnceCell<Arc<AtomicI32>> = const { OnceCell::new() };
 }
 
 static IDLE: Mutex<Vec<Looker>> = Mutex::new(Vec::new());
@@ -93,7 +100,10 @@ fn look_at_each<T: Send + 'static>(
             give_back(looker);
             break;
         };
-        let (user, thread) = (user(pid), looker.thread);
+        let thread = looker.thread;
+        let at = thread.upgrade();
+        let pid = at.map_or(pid, |at| at.load(Ordering::Relaxed));
+        let user = user(pid);
         lock(&LOST).push(Lost { pid, user, thread });
         pids.drain(..=done);
         leave_out_lost(&mut pids);
@@ -116,6 +126,7 @@ impl<T> Results<T> {
     /// Looks at each process, until a look took so long that nobody waits any more.
     fn fill(&self, pids: Vec<i32>, look: fn(i32) -> T) {
         for pid in pids {
+            looks_at(pid);
             let result = look(pid);
             let mut seen = lock(&self.seen);
             if seen.is_over {
@@ -139,6 +150,21 @@ impl<T> Results<T> {
         }
         std::mem::take(&mut seen.results)
     }
+}
+
+fn looks_at(pid: i32) {
+    LOOKS_AT.with(|at| {
+        if let Some(at) = at.get() {
+            at.store(pid, Ordering::Relaxed);
+        }
+    });
+}
+
+/// For a look that leads from one process to others: whether it may go on to this one, which is
+/// the one that does not return if the look ends there.
+pub(super) fn may_go_on_to(pid: i32) -> bool {
+    looks_at(pid);
+    !is_hidden(pid)
 }
 
 /// Whether nothing is known of a process because looks at it do not return in time.
@@ -179,10 +205,10 @@ pub(crate) fn user(pid: i32) -> Option<u32> {
 
 fn start() -> io::Result<Looker> {
     let (looks, todo) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
-    let lives = Arc::new(());
-    let life = Arc::downgrade(&lives);
+    let at = Arc::new(AtomicI32::new(0));
+    let life = Arc::downgrade(&at);
     thread("look", move || {
-        let _lives = lives;
+        LOOKS_AT.with(|own| _ = own.set(at));
         leave_shared_table(); // which may be that of the thread that started this one
         todo.into_iter().for_each(|look| look());
     })?;

@@ -42,7 +42,7 @@ pub(crate) use process_scan::{
     command_name, has_variable, is_in_own_namespace, signal_verified, tag,
 };
 pub(crate) use processes::{
-    ProcessHandle, orphans, process, processes, start_stamp, start_time_since,
+    ProcessHandle, orphans, process, process_on_the_way, processes, start_stamp, start_time_since,
 };
 pub(crate) use reserved_fds::ReservedFds;
 pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET, datagram_address};

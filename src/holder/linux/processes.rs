@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::look::{look_at, look_at_all};
+use super::look::{look_at, look_at_all, may_go_on_to};
 use super::procfs;
 use crate::clock::nanos;
 use crate::fds::own_fd;
@@ -33,6 +33,11 @@ pub(crate) fn start_time_since(pid: i32, since: u64) -> u64 {
 /// Reads one process; None when it is gone, or is not shown in time.
 pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
     look_at(pid, read)?
+}
+
+/// Reads one process in a look that comes from another.
+pub(crate) fn process_on_the_way(pid: i32) -> Option<ProcessInfo> {
+    may_go_on_to(pid).then(|| read(pid))?
 }
 
 /// Every process that is shown in time.

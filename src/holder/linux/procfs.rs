@@ -66,8 +66,10 @@ pub(super) fn file(path: &str, flags: OFlag) -> io::Result<OwnedFd> {
 
 /// The content of a file, such as `1/stat`.
 pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::from(file(path, OFlag::empty())?).read_to_end(&mut text)?;
+    // Most fit, and are read at once: such files have no length that could be asked for.
+    let mut text = Vec::with_capacity(1024);
+    let file = File::from(file(path, OFlag::empty())?);
+    file.take(u64::MAX).read_to_end(&mut text)?;
     Ok(text)
 }
 
