@@ -10,11 +10,11 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 6] = [
-    ("loop", 4887),
-    ("workers", 4164),
+    ("loop", 4891),
+    ("workers", 4184),
     ("spawn", 2204),
     ("reexec", 1488),
-    ("bsd", 809),
+    ("bsd", 813),
     ("windows", 1722),
 ];
 
