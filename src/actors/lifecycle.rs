@@ -473,8 +473,15 @@ impl LifecycleActorState {
                 },
             );
             self.adopt_removed(module);
-            if let Some((generation, exit)) = ended.filter(|_| alive.is_none()) {
-                let what = run::RunReportKind::Ended(run::RunEnd::Exited(exit));
+            if let Some((generation, exit)) = ended {
+                let what = match alive {
+                    None => run::RunReportKind::Ended(run::RunEnd::Exited(exit)),
+                    // It is cleaned up after: nothing starts against it meanwhile.
+                    Some(run) if run.generation == generation => run::RunReportKind::Ending {
+                        cause: states::Cause::Exit,
+                    },
+                    Some(_) => continue,
+                };
                 let report = RunReport { generation, what };
                 ends.push(LifecycleEvent::Reported { module, report });
             }

@@ -225,8 +225,10 @@ impl RootActorState {
                 replan.found.extend(self.found_run(id, found));
             }
         }
+        let found: Vec<ModuleId> = replan.found.iter().map(|(id, ..)| *id).collect();
         let msg = LifecycleMsg::Replan(replan);
         self.ctx.actor_refs.lifecycle.cast(msg);
+        found.into_iter().for_each(|id| self.tell_missed_exit(id));
         Ok(())
     }
 
@@ -251,12 +253,13 @@ impl RootActorState {
                 self.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Boot);
             }
             Some(mut records) => {
-                let modules = ids.into_iter().map(|id| {
+                let modules = ids.iter().map(|&id| {
                     let record = records.remove(&*self.ctx.instance(id)).flatten();
                     self.adopted_module(id, record)
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
                 self.ctx.actor_refs.lifecycle.cast(msg);
+                ids.into_iter().for_each(|id| self.tell_missed_exit(id));
                 self.end_unknown(records.into_keys());
                 self.ctx.actor_refs.config.cast(ConfigMsg::Returned);
                 super::event_recorder::restore_last_exits(Arc::clone(&self.ctx));

@@ -43,6 +43,25 @@ fn an_end_that_no_runtime_saw_is_judged_by_how_it_was() {
     });
 }
 
+/// The next run finds the folder as `after_stop` leaves it.
+#[test]
+fn what_ended_without_a_runtime_is_cleaned_up_after_before_its_next_run() {
+    let clean = script("echo cleaned >> order");
+    let command = script("echo run >> order; exec $misbehave");
+    let daemon = Daemon::start(&format!(
+        "[module.it]\ncommand = {command}\nafter_stop = [{clean}]\n"
+    ));
+    for generation in 2..5 {
+        end_meanwhile(&daemon, "it", libc::SIGKILL);
+        daemon.until_view("its next run", "it", |view| {
+            view.generation == generation && view.state == ModuleState::Running
+        });
+    }
+    let order = std::fs::read_to_string(daemon.path("order")).expect("it ran");
+    assert_eq!(order, format!("run\n{}", "cleaned\nrun\n".repeat(3)));
+    assert_eq!(daemon.count("it", EventKind::ModuleExited), 3);
+}
+
 #[test]
 fn the_time_without_a_runtime_includes_the_start_of_the_next() {
     let daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));

@@ -30,10 +30,12 @@ impl RootActorState {
     /// What the lifecycle starts from, of one module.
     pub(super) fn adopted_module(&self, module: ModuleId, record: Option<String>) -> AdoptedModule {
         let ended = self.ctx.os.last_exit(&self.ctx.instance(module));
+        // One that is to be cleaned up after is out until that is done.
+        let to_clean_up = || self.run_to_clean_up(module).map(adopted_exit);
         AdoptedModule {
             module,
             record,
-            alive: self.alive(module),
+            alive: self.alive(module).or_else(to_clean_up),
             ended: ended.map(|last| (last.generation, last.exited.exit)),
         }
     }
@@ -84,8 +86,36 @@ impl RootActorState {
             // The order may have been lost with the old actor; the fence makes a second one safe.
             // One that is to stop had no process yet: it ends as soon as that is ordered again.
             State::Starting | State::Stopping => Some(RunEvent::StartRequested { generation }),
+            State::NotStarted => {
+                let ended = adopted_exit(self.run_to_clean_up(id)?);
+                Some(adopted(ended.generation, ended.pid))
+            }
             _ => None,
         }
+    }
+
+    /// A run that was out when the runtime before died, and ended: what follows its end was not
+    /// done, or not all of it.
+    fn run_to_clean_up(&self, id: ModuleId) -> Option<RunExit> {
+        let instance = self.ctx.instance(id);
+        let ended = self.ctx.os.last_exit(&instance)?;
+        let record = record::decode(&self.ctx.os.saved_record(&instance)?)?;
+        let was_out = record.state.is_live() && record.generation == ended.generation;
+        (was_out && self.ctx.spec(id).has_after_stop).then_some(ended)
+    }
+
+    /// Tells an actor that adopted a run of its end, if that came before: after the lifecycle was
+    /// sent that the run is out, which hears of the end from the actor.
+    pub(super) fn tell_missed_exit(&self, id: ModuleId) {
+        let Some(last) = self.ctx.os.last_exit(&self.ctx.instance(id)) else {
+            return;
+        };
+        let (generation, exit) = (last.generation, last.exited.exit);
+        let exited = RunEvent::Exited { generation, exit };
+        self.ctx
+            .actor_refs
+            .module(id)
+            .cast(ModuleMsg::Event(exited));
     }
 
     /// The last run of a module that is new to this runtime, which its actor was given as `adopted`
@@ -102,10 +132,6 @@ impl RootActorState {
         else {
             return ended.map(|last| (id, last.generation, None));
         };
-        if let Some(last) = ended.filter(|last| last.generation == generation) {
-            // It ended before the actor was there to hear of it.
-            self.tell_exit(id, last);
-        }
         Some((id, generation, Some(pid)))
     }
 
@@ -234,6 +260,13 @@ impl RootActorState {
             | ActorRole::SourceFiles
             | ActorRole::Gateway => {}
         }
+    }
+}
+
+fn adopted_exit(ended: RunExit) -> AdoptedProcess {
+    AdoptedProcess {
+        generation: ended.generation,
+        pid: ended.exited.pid,
     }
 }
 
