@@ -11,8 +11,8 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::MonoTime;
 use mainstay_policy::lifecycle::{
-    AdoptedProcess, ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
-    PreviewStep, ReplanError, SystemInfo,
+    ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, PreviewStep, ReplanError,
+    SystemInfo,
 };
 use mainstay_policy::plan::Plan;
 use mainstay_policy::run::{self, RunReport};
@@ -25,12 +25,11 @@ use tokio::sync::oneshot;
 use super::RuntimeContext;
 use super::config::ConfigMsg;
 use super::module::ModuleMsg;
-use super::module_memory::ModuleMemory;
-use super::record;
 use super::recovery::RecoveryMsg;
 use super::root::RootMsg;
 use super::timer::DeadlineTimer;
 
+mod adopt;
 mod emit;
 mod outlook;
 mod preview;
@@ -40,10 +39,11 @@ pub(crate) mod replan;
 pub(crate) mod requests;
 mod waiting;
 
+pub(crate) use adopt::AdoptedModule;
 pub(crate) use outlook::{LifecycleQuery, Outlook};
 pub(super) use requests::CONTINUED_STOP;
 pub(crate) use requests::FilesChanged;
-use requests::{OpenRequest, OpenRequests};
+use requests::OpenRequests;
 
 /// What the holder adds to the time of a stop before it ends everything itself.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -165,19 +165,6 @@ pub(crate) enum LifecycleMsg {
     Republish,
     /// The alarm.
     TimerFired,
-}
-
-/// What is known of one module from before.
-#[derive(Debug)]
-pub(crate) struct AdoptedModule {
-    /// Which one.
-    pub(crate) module: ModuleId,
-    /// What was recorded.
-    pub(crate) record: Option<String>,
-    /// Its process, if it lives.
-    pub(crate) alive: Option<AdoptedProcess>,
-    /// Which run ended while no runtime was connected, and how.
-    pub(crate) ended: Option<(u64, run::Exit)>,
 }
 
 /// The state.
@@ -442,79 +429,6 @@ impl LifecycleActorState {
 
     fn note(&mut self, event: LifecycleEvent) {
         self.policy.apply(self.ctx.os.now(), event);
-    }
-
-    fn adopt(&mut self, modules: Vec<AdoptedModule>) {
-        let now = self.ctx.os.now();
-        let mut ends = Vec::new();
-        self.keep_former(&modules);
-        for before in modules {
-            let AdoptedModule {
-                module,
-                record,
-                alive,
-                ended,
-            } = before;
-            if let Some(text) = record.as_deref() {
-                self.remember(module, &ModuleMemory::decode(text));
-            }
-            let record = record.as_deref().and_then(record::decode);
-            if let Some(record) = &record {
-                self.modules[module.index()].since.0 = record.state;
-            }
-            // Without a record there is nothing to go on from: it is as in a fresh plan.
-            let record = record.unwrap_or_else(|| self.policy.record(module));
-            self.policy.apply(
-                now,
-                LifecycleEvent::Adopted {
-                    module,
-                    record,
-                    alive,
-                },
-            );
-            self.adopt_removed(module);
-            if let Some((generation, exit)) = ended {
-                let what = match alive {
-                    None => run::RunReportKind::Ended(run::RunEnd::Exited(exit)),
-                    // It is cleaned up after: nothing starts against it meanwhile.
-                    Some(run) if run.generation == generation => run::RunReportKind::Ending {
-                        cause: states::Cause::Exit,
-                    },
-                    Some(_) => continue,
-                };
-                let report = RunReport { generation, what };
-                ends.push(LifecycleEvent::Reported { module, report });
-            }
-        }
-        // After all of them: stop propagation depends on the states of the others.
-        for end in ends {
-            self.policy.apply(now, end);
-        }
-        self.policy.apply(now, LifecycleEvent::Resume);
-    }
-
-    /// Takes over what a record says beside policy's part of it.
-    fn remember(&mut self, module: ModuleId, memory: &ModuleMemory) {
-        if let Some(since) = memory.since {
-            self.modules[module.index()].since.1 = since;
-        }
-        self.ctx.recorder.restore_newest(module, memory.last_seq);
-        self.modules[module.index()]
-            .reason
-            .clone_from(&memory.reason);
-        self.modules[module.index()]
-            .held_by
-            .clone_from(&memory.held_by);
-        let because = memory.started_because.as_deref();
-        self.modules[module.index()].started_because = because.map(Arc::from);
-        let Some(requester) = &memory.requester else {
-            return;
-        };
-        self.requesters.insert(module, requester.clone());
-        if let Some((seq, operation, generation)) = memory.request {
-            let open = OpenRequest::adopted(seq, operation, requester.clone(), generation);
-            self.requests.modules.insert(module, open);
-        }
     }
 
     fn perform_effects(&mut self) {
