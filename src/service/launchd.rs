@@ -43,6 +43,7 @@ pub(crate) fn installation(spec: &ServiceSpec, uid: u32) -> Result<Installation,
         stop: vec![launchctl(&["bootout", &target]).may_fail()],
         links: Vec::new(),
         clean: Vec::new(),
+        surrounding: None,
         rights: vec![match spec.scope {
             Scope::System => "it runs as root from the boot on; a module with `user` runs as that \
                               user"

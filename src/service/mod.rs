@@ -92,6 +92,8 @@ pub(crate) struct Installation {
     pub(crate) links: Vec<PathBuf>,
     /// After the files are removed.
     pub(crate) clean: Vec<ServiceCommand>,
+    /// Removed after that, if nothing is in it: what is around the runtime directories.
+    pub(crate) surrounding: Option<PathBuf>,
     /// Rights, one sentence each.
     pub(crate) rights: Vec<String>,
 }

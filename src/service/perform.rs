@@ -193,7 +193,11 @@ fn remove(installation: &Installation) -> Result<(), String> {
             _ => {}
         }
     }
-    run_all(&installation.clean)
+    run_all(&installation.clean)?;
+    if let Some(directory) = &installation.surrounding {
+        let _others_are_in_it = fs::remove_dir(directory);
+    }
+    Ok(())
 }
 
 /// One installation at a time: the lock of the folder leaves nothing behind.

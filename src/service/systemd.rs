@@ -82,6 +82,10 @@ pub(crate) fn installation(spec: &ServiceSpec) -> Result<Installation, PathError
                 .join(&unit),
         ],
         clean: vec![reload, systemctl(&["reset-failed", &unit]).may_fail()],
+        // systemd removes the innermost directory alone.
+        surrounding: in_run(spec)
+            .and(spec.runtime_dir.parent())
+            .map(Path::to_owned),
         rights: rights(spec),
         unit,
     })
@@ -96,9 +100,15 @@ fn directories(spec: &ServiceSpec) -> [(&Path, &'static str); 3] {
     ]
 }
 
-/// The runtime directory as systemd makes and removes it, where it is in `/run`.
+/// The runtime directory as systemd makes and removes it, where it is in `/run`, or in the
+/// `/run/user/UID` of a user.
 fn in_run(spec: &ServiceSpec) -> Option<&Path> {
-    let inside = spec.runtime_dir.strip_prefix("/run").ok()?;
+    let mut inside = spec.runtime_dir.strip_prefix("/run").ok()?;
+    if spec.scope == Scope::User {
+        let mut parts = inside.strip_prefix("user").ok()?.components();
+        let _uid = parts.next()?;
+        inside = parts.as_path();
+    }
     // systemd takes words apart at blanks, and knows no escapes here.
     let text = inside.to_str()?;
     let is_plain = |one: char| one.is_ascii_alphanumeric() || "/._-".contains(one);
@@ -182,15 +192,12 @@ pub(crate) fn text(spec: &ServiceSpec) -> Result<String, PathError> {
 
 /// What makes the directories before the sandbox, which cannot open one that is missing.
 fn prepare(spec: &ServiceSpec) -> Result<Vec<String>, PathError> {
-    if spec.scope == Scope::User {
-        return Ok(Vec::new());
-    }
     let mut lines = Vec::new();
     for (path, mode) in directories(spec) {
         if let Some(inside) = in_run(spec).filter(|_| path == spec.runtime_dir) {
             lines.push(format!("RuntimeDirectory={}", inside.display()));
             lines.push(format!("RuntimeDirectoryMode=0{mode}"));
-        } else {
+        } else if spec.scope == Scope::System {
             let path = quote(text_of(path)?);
             lines.push(format!("ExecStartPre=+:mkdir -p -m {mode} {path}"));
         }

@@ -85,6 +85,7 @@ pub(crate) fn installation(spec: &ServiceSpec) -> Result<Installation, PathError
         ],
         links: Vec::new(),
         clean: Vec::new(),
+        surrounding: None,
         rights: vec!["it runs as LocalSystem from the boot on, and so does each module".to_owned()],
         unit: name,
     })

@@ -46,7 +46,13 @@ pub(crate) fn odd(scope: Scope) -> ServiceSpec {
 fn units_are_as_reviewed() {
     let unit = |spec: ServiceSpec| text(&spec).expect("a unit");
     insta::assert_snapshot!("systemd_system", unit(shop(Scope::System)));
-    insta::assert_snapshot!("systemd_user", unit(shop(Scope::User)));
+    let of_user = ServiceSpec {
+        runtime_dir: PathBuf::from("/run/user/1000/mainstay/shop"),
+        ..shop(Scope::User)
+    };
+    insta::assert_snapshot!("systemd_user", unit(of_user));
+    // One elsewhere is mainstay's own.
+    assert!(!unit(shop(Scope::User)).contains("RuntimeDirectory"));
     insta::assert_snapshot!("systemd_odd", unit(odd(Scope::System)));
 }
 
