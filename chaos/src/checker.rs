@@ -10,7 +10,8 @@ use crate::violation::Violation;
 use mainstay_policy::lifecycle::{LifecycleEffect, Operation};
 use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
 use mainstay_policy::spec::{DependencyCondition, Edge, Kind, RecoverySpec, StartMode};
-use mainstay_policy::{Health, ModuleId, ModuleSpec, MonoTime, Plan};
+use mainstay_policy::states::Cause;
+use mainstay_policy::{Health, ModuleId, ModuleSpec, MonoTime, Plan, State};
 
 mod lower_bounds;
 mod quiescence;
@@ -404,9 +405,11 @@ impl Checker {
             LifecycleEffect::NotifyDependent { .. } | LifecycleEffect::DegradedChanged { .. } => {
                 Ok(())
             }
-            LifecycleEffect::StateChanged { module, to, .. } => {
-                self.bounds_moved(now, *module, *to);
-                Ok(())
+            LifecycleEffect::StateChanged {
+                module, to, cause, ..
+            } => {
+                self.bounds_moved(now, *module, (*to, *cause));
+                self.is_not_needed(plan, *module, (*to, *cause))
             }
         }
     }
@@ -502,6 +505,21 @@ impl Checker {
                 let out = self.shadows[dependent.from.index()].out;
                 ensure(!out, || Violation::StopOrder(module, dependent.from))?;
             }
+        }
+        Ok(())
+    }
+
+    /// A run ends because nobody uses it: nothing that runs needs it.
+    fn is_not_needed(&self, plan: &Plan, module: ModuleId, to: (State, Cause)) -> Checked {
+        if to != (State::Stopping, Cause::Idle) || self.changing {
+            return Ok(());
+        }
+        for dependent in plan.dependents(module) {
+            let needs = dependent.hard && dependent.until != DependencyCondition::Completed;
+            let out = self.shadows[dependent.from.index()].out;
+            ensure(!(needs && out), || {
+                Violation::StopOrder(module, dependent.from)
+            })?;
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ pub enum Fault {
     Report(ModuleId, ProcessReport),
     /// A run exceeds a limit; true: it is stopped permanently.
     Limit(ModuleId, bool),
+    /// A run was not used for long.
+    Idle(ModuleId),
     /// A module is held for a time; zero: it is released.
     Hold(ModuleId, Duration),
     /// Everything is stopped within a time.
@@ -69,6 +71,7 @@ impl Fault {
             | Fault::Health(module, ..)
             | Fault::Report(module, _)
             | Fault::Hold(module, _)
+            | Fault::Idle(module)
             | Fault::Limit(module, _) => Some(*module),
             Fault::StopAll(_) | Fault::RuntimeDeath(_) | Fault::Sleep(_) | Fault::Replan(_) => None,
         }
@@ -93,6 +96,7 @@ impl fmt::Display for Fault {
             Fault::Report(module, report) => write!(f, "m{} reports {report:?}", module.0),
             Fault::Limit(module, true) => write!(f, "m{} is over a limit, to stop", module.0),
             Fault::Limit(module, false) => write!(f, "m{} is over a limit", module.0),
+            Fault::Idle(module) => write!(f, "m{} was not used for long", module.0),
             Fault::Hold(module, span) if span.is_zero() => write!(f, "m{} is released", module.0),
             Fault::Hold(module, span) => write!(f, "m{} is held for {span:.1?}", module.0),
             Fault::StopAll(budget) => write!(f, "request: stop everything within {budget:.1?}"),

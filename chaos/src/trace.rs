@@ -272,7 +272,8 @@ fn heard(event: &LifecycleEvent) -> (Option<ModuleId>, u64, String) {
         }
         LifecycleEvent::ProcedureEnded { module, .. }
         | LifecycleEvent::Held { module, .. }
-        | LifecycleEvent::LimitExceeded { module, .. } => (
+        | LifecycleEvent::LimitExceeded { module, .. }
+        | LifecycleEvent::Idle { module, .. } => (
             Some(*module),
             0,
             format!("{event:?}").replace(&format!("{module:?}"), &name(*module)),

@@ -38,7 +38,7 @@ to_wire! {
     status: Status => SystemStatus { Starting, Healthy, Degraded, Critical, Stopping };
     cause: Cause => StateCause {
         Boot, Requested, Dependency, Exec, Exit, Startup, Timeout, Probe, Watchdog, Limit, Reload,
-        Group, Probation, Shutdown, Adopted
+        Group, Probation, Shutdown, Idle, Adopted
     };
     health: Health => HealthStatus { Unknown, Healthy, Degraded, Unhealthy };
     kind: Kind => ModuleKind { Service, Task, Builtin };

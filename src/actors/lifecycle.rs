@@ -93,6 +93,13 @@ pub(crate) enum LifecycleMsg {
         /// Which limit, and what is used.
         text: String,
     },
+    /// From the resources actor: a run was not used for the `idle_stop` of its module.
+    Idle {
+        /// Whose.
+        module: ModuleId,
+        /// The run.
+        generation: u64,
+    },
     /// From a person or a program.
     Requested {
         /// For whom.
@@ -297,6 +304,10 @@ impl LifecycleActorState {
                 stop,
                 text,
             } => self.apply_limit(module, generation, stop, text),
+            LifecycleMsg::Idle { module, generation } => {
+                self.dirty.insert(module);
+                self.note(LifecycleEvent::Idle { module, generation });
+            }
             LifecycleMsg::Requested {
                 module,
                 operation,
@@ -504,16 +515,5 @@ impl LifecycleActorState {
                 ctx.actor_refs.root.cast(RootMsg::AllStopped { forced });
             }
         }
-    }
-
-    /// Tells a module that its run is to be stopped because it hangs or is over a limit.
-    fn report_hang(&self, module: ModuleId, generation: u64) {
-        let reason = match self.policy.view(module).cause {
-            states::Cause::Probe => "a liveness probe that failed",
-            states::Cause::Limit => "a limit that was exceeded",
-            _ => return,
-        };
-        let msg = ModuleMsg::Hangs { generation, reason };
-        self.ctx.actor_refs.module(module).cast(msg);
     }
 }

@@ -17,8 +17,10 @@ use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use crate::os::{Sample, SampleRequest, TreeUsage};
 
+mod idle;
 mod throttle;
 
+use idle::IdleRuns;
 use throttle::{RunUsage, Throttles};
 
 /// Soon after the start, so that `status` has numbers early.
@@ -49,6 +51,7 @@ pub(crate) struct ResourcesActorState {
     ctx: Arc<RuntimeContext>,
     last: Option<Box<Sample>>,
     throttles: Throttles,
+    idle_runs: IdleRuns,
     alarm: DeadlineTimer,
     /// When the next sample is taken; None: one is in flight.
     due: Option<MonoTime>,
@@ -71,6 +74,7 @@ impl Actor for ResourcesActor {
         let mut state = ResourcesActorState {
             due: Some(ctx.os.now().after(wait)),
             throttles: Throttles::new(Arc::clone(&ctx)),
+            idle_runs: IdleRuns::new(Arc::clone(&ctx)),
             ctx,
             last: None,
             alarm: DeadlineTimer::default(),
@@ -98,8 +102,14 @@ impl Actor for ResourcesActor {
                 module,
                 generation,
                 running: true,
-            } => state.throttles.run_is_up(module, generation),
-            ResourcesMsg::ReadinessChanged { module, .. } => state.throttles.run_is_down(module),
+            } => {
+                state.throttles.run_is_up(module, generation);
+                state.idle_runs.run_is_up(module, generation);
+            }
+            ResourcesMsg::ReadinessChanged { module, .. } => {
+                state.throttles.run_is_down(module);
+                state.idle_runs.run_is_down(module);
+            }
             ResourcesMsg::PlanChanged => state.follow_plan(),
             ResourcesMsg::TimerFired => state.request_sample(&myself),
         }
@@ -137,6 +147,7 @@ impl ResourcesActorState {
             own: std::iter::once(pid)
                 .chain(is_alone.then_some(holder))
                 .collect(),
+            listening: self.idle_runs.listening(),
             volume: self.ctx.configuration().system.state_dir.clone(),
             release_memory: is_alone && self.last.is_none(),
         });
@@ -189,6 +200,7 @@ impl ResourcesActorState {
             memory_pressure: now.memory_pressure,
         };
         self.throttles.sample(sample.at, &runs, &load);
+        self.idle_runs.look(sample.at, &sample.used_sockets);
         let memory = runs.iter().map(|run| {
             let bytes = run.usage.memory_bytes.unwrap_or(0);
             (run.module, run.generation, bytes)

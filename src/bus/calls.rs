@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::line_queue::encode;
-use super::{Bus, Endpoint, Endpoints, lock};
+use super::{Bus, CallCount, Endpoint, Endpoints, lock};
 
 /// Calls to one module that can be pending.
 const CALLS_MAX: usize = 256;
@@ -68,6 +68,11 @@ impl Bus {
                 format!("cannot call {name}: its last calls failed; try again in a few seconds")
             }));
         }
+        self.with_endpoint(callee, |endpoint| {
+            endpoint.calls.total += 1;
+            endpoint.calls.pending += 1;
+            true
+        });
         let permit = BreakerPermit(self, callee);
         let result = self.request(callee, name::CALL, params, timeout).await;
         let answered = match &result {
@@ -80,6 +85,13 @@ impl Bus {
         });
         drop(permit);
         result
+    }
+
+    /// The calls of others to a module; those of mainstay itself do not count.
+    pub(crate) fn calls(&self, module: ModuleId) -> CallCount {
+        let endpoints = lock(&self.endpoints);
+        let endpoint = endpoints.by_module.get(&module);
+        endpoint.map(|endpoint| endpoint.calls).unwrap_or_default()
     }
 
     /// Passes the response of a module to the pending call.
@@ -167,6 +179,7 @@ impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         self.0.with_endpoint(self.1, |endpoint| {
             endpoint.breaker.cancel();
+            endpoint.calls.pending = endpoint.calls.pending.saturating_sub(1);
             true
         });
     }

@@ -54,6 +54,16 @@ struct Endpoint {
     name: Arc<str>,
     client: Option<BusClient>,
     breaker: CircuitBreaker,
+    calls: CallCount,
+}
+
+/// The calls of others to a module.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CallCount {
+    /// So far.
+    pub(crate) total: u64,
+    /// Of those, without a result yet.
+    pub(crate) pending: u64,
 }
 
 impl Endpoint {
@@ -109,6 +119,7 @@ impl Bus {
             name: Arc::clone(&name),
             client: None,
             breaker: CircuitBreaker::default(),
+            calls: CallCount::default(),
         });
         endpoint.name = name;
     }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mainstay_policy::graph::DependencyGraph;
-use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec, Readiness};
+use mainstay_policy::spec::{
+    DependencyCondition, Kind, ModuleId, ModuleSpec, Readiness, StartMode,
+};
 use mainstay_process::ProbeRole;
 
 use super::hints::closest;
@@ -54,6 +56,7 @@ pub(crate) fn check<'a>(
         }
         probes(each, at);
         settle(each, at);
+        idle_stop(each, at);
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let edges = [
             ("requires", &each.module.requires),
@@ -253,6 +256,29 @@ fn settle(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     }));
     let hint = format!("make startup_timeout longer than {}", duration_text(*span));
     at.problems.push(|| problem.hint(&hint));
+}
+
+/// What is stopped when nobody uses it has to start by itself, and its use has to be known.
+fn idle_stop(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
+    let (name, module) = (each.name, &each.module);
+    let is_known = module.sockets.0.is_empty() || cfg!(target_os = "linux");
+    let (problem, hint) = match (module.start, module.kind) {
+        (StartMode::Lazy, Kind::Service) if is_known => return,
+        (StartMode::Lazy, Kind::Service) => (
+            "this system does not say who is connected to its sockets",
+            "leave it out; the module itself may exit when nobody uses it",
+        ),
+        (StartMode::Eager, Kind::Service) => (
+            "nothing starts it again when it is used",
+            "set start = \"lazy\"",
+        ),
+        _ => ("it is no service", "leave it out"),
+    };
+    let node = each.entry.and_then(|entry| entry.node.at(&["idle_stop"]));
+    if let (Some(_), Some(node)) = (module.idle_stop, node) {
+        let message = format!("cannot use module.{name}.idle_stop: {problem}");
+        at.problem::<()>(node.origin, message, hint);
+    }
 }
 
 fn edge(

@@ -204,6 +204,9 @@ pub struct LaunchSpec {
     pub probes: Vec<ProbeSpec>,
     /// Sockets it receives: name, and `address:port` or an absolute path.
     pub sockets: Vec<(String, String)>,
+    /// It is stopped after this time without use.
+    #[serde(default)]
+    pub idle_stop: Option<Duration>,
     /// Modules it may call over the bus.
     pub may_call: Vec<String>,
     /// Free resources that a start requires.

@@ -256,6 +256,7 @@ fn launch(
     LaunchSpec {
         isolation,
         sockets: sockets.collect(),
+        idle_stop: module.idle_stop.map(|span| span.0),
         argv: module
             .command
             .as_ref()

@@ -173,6 +173,7 @@ fn reason(cause: StateCause, actor: Option<&str>, facts: PayloadReader<'_>) -> S
             |by| format!("along with {by}, which failed"),
         ),
         StateCause::Probation => "probation".to_owned(),
+        StateCause::Idle => "idle".to_owned(),
         StateCause::Shutdown => "the system is stopping".to_owned(),
         StateCause::Other(cause) => cause.as_str().to_owned(),
         StateCause::Adopted => "the runtime returned and found it so".to_owned(),

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use super::PeerCredentials;
 pub(crate) use super::accounts::{in_group, own_uid};
 pub(crate) use super::listeners::listens;
+pub(crate) use super::socket_use::{Listening, used_sockets};
 use super::transport::ClientStream;
 pub(crate) use super::tree_sampler::{Tree, TreeRoot, TreeSampler};
 use super::usage::MachineSample;

@@ -63,6 +63,8 @@ pub(crate) mod process_limit;
 #[path = "process_limit_windows.rs"]
 pub(crate) mod process_limit;
 mod sampler;
+#[cfg(target_os = "linux")]
+mod socket_use;
 pub(crate) mod source_watch;
 #[cfg(unix)]
 mod start_failure;

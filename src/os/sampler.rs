@@ -94,6 +94,7 @@ fn measure(trees: &mut TreeSampler, job: &SampleJob) -> Sample {
     Sample {
         at: machine::monotonic(),
         modules: modules.collect(),
+        used_sockets: machine::used_sockets(&job.request.listening),
         own: own.into_iter().flatten().fold(TreeUsage::default(), add),
         machine,
     }

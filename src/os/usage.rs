@@ -9,6 +9,8 @@ use mainstay_policy::MonoTime;
 use mainstay_process::Instance;
 use mainstay_protocol::view::MemoryKind;
 
+use super::machine::Listening;
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub(crate) struct SampleRequest {
@@ -18,6 +20,8 @@ pub(crate) struct SampleRequest {
     pub(crate) own: Vec<u32>,
     /// A directory on the volume that is looked at.
     pub(crate) volume: PathBuf,
+    /// Where those listen that are stopped when nobody uses them.
+    pub(crate) listening: Vec<Listening>,
     /// Give back memory that only the start needed, once the sample is taken.
     pub(crate) release_memory: bool,
 }
@@ -29,6 +33,8 @@ pub(crate) struct Sample {
     pub(crate) at: MonoTime,
     /// Of each run that is alive: its generation, and what its tree uses.
     pub(crate) modules: HashMap<Instance, (u64, TreeUsage)>,
+    /// Whether the sockets of each of `listening` are used; who is not in it cannot be seen.
+    pub(crate) used_sockets: HashMap<Instance, bool>,
     /// Of mainstay itself.
     pub(crate) own: TreeUsage,
     /// Of the machine.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mainstay_local_socket::StreamCommon;
 use mainstay_policy::MonoTime;
+use mainstay_process::Instance;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use windows_sys::Win32::Foundation::{
     FILETIME, HANDLE, HANDLE_FLAG_INHERIT, SetHandleInformation, WAIT_TIMEOUT,
@@ -209,6 +210,14 @@ fn started(process: &OwnedHandle) -> Option<u64> {
     let [created, ..] = times;
     let created = u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime);
     (done != 0).then_some(created)
+}
+
+/// An instance, and where its sockets listen.
+pub(crate) type Listening = (Instance, Vec<String>);
+
+/// This system does not say who is connected.
+pub(crate) fn used_sockets(_: &[Listening]) -> HashMap<Instance, bool> {
+    HashMap::new()
 }
 
 /// Whether a tree holds a listener: not seen here.

@@ -394,6 +394,7 @@ impl LifecycleScript {
             ["healthy"] => return self.note(health(Health::Healthy, false), effects),
             ["unhealthy"] => return self.note(health(Health::Unhealthy, false), effects),
             ["ill"] => return self.note(health(Health::Unhealthy, true), effects),
+            ["idle"] => return self.note(LifecycleEvent::Idle { module, generation }, effects),
             other => panic!("no such news: {other:?}"),
         };
         for what in reports {

@@ -19,6 +19,7 @@ mod fixture;
 pub mod graph;
 pub mod group;
 pub mod health;
+pub mod idle;
 pub mod lifecycle;
 pub mod module_ids;
 pub mod mono_time;

@@ -30,6 +30,8 @@ mod forecast;
 #[cfg(test)]
 mod former_runs_tests;
 mod hold;
+#[cfg(test)]
+mod idle_tests;
 mod info;
 mod interface;
 mod managed_module;
@@ -229,6 +231,7 @@ impl Lifecycle {
                 generation,
                 stop,
             } => self.apply_limit(module, generation, stop),
+            LifecycleEvent::Idle { module, generation } => self.apply_idle(module, generation),
             LifecycleEvent::Adopted {
                 module,
                 record,

@@ -92,6 +92,8 @@ pub enum Cause {
     Probation,
     /// The system goes down.
     Shutdown,
+    /// It was not used for its `idle_stop`.
+    Idle,
     /// The runtime returned and found it as it is.
     Adopted,
 }

@@ -137,6 +137,8 @@ wire_enum! {
         Probation = "probation",
         /// The system is stopping.
         Shutdown = "shutdown",
+        /// It was not used for its `idle_stop`.
+        Idle = "idle",
         /// A new runtime took over its process.
         Adopted = "adopted",
     }

@@ -41,6 +41,7 @@ mod hidden;
 mod history;
 mod holds;
 mod hygiene;
+mod idle_stop;
 mod import;
 mod ipc;
 mod ipc_levels;

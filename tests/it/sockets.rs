@@ -176,3 +176,37 @@ fn one_that_was_stopped_on_purpose_is_not_started_by_a_connection() {
     daemon.change(name::MODULE_START, "it");
     assert_eq!(answer(waits).0, "http");
 }
+
+/// It stores a file with its pid in its first run; each later run prints what it was given.
+#[test]
+fn what_a_module_stores_is_given_to_each_later_run() {
+    let command = misbehave("--ready notify --store");
+    let more = "ready = { notify = true }\n[module.it.recovery]\n\
+                backoff = { initial = \"10ms\", jitter = 0.0 }\n";
+    let daemon = Daemon::start(&format!("[module.it]\ncommand = {command}\n{more}"));
+    let first = daemon.until("it", ModuleState::Running);
+    let pid = first.pid.expect("it runs");
+    let given = |count: usize| {
+        daemon.wait("what was stored", || {
+            let output = daemon.output("it");
+            let lines = output.lines().filter(|line| line.starts_with("stored "));
+            let lines: Vec<&str> = lines.collect();
+            assert!(
+                lines.iter().all(|line| **line == format!("stored {pid}")),
+                "{output}"
+            );
+            (lines.len() == count).then_some(())
+        });
+    };
+    daemon.change(name::MODULE_RESTART, "it");
+    given(1);
+    kill(daemon.module("it").pid.expect("it runs"), libc::SIGKILL);
+    given(2);
+    daemon.until("it", ModuleState::Running);
+    daemon.kill_runtime();
+    daemon.change(name::MODULE_RESTART, "it");
+    given(3);
+    daemon.change(name::MODULE_STOP, "it");
+    daemon.change(name::MODULE_START, "it");
+    given(4);
+}

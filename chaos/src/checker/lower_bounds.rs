@@ -10,6 +10,7 @@ use mainstay_policy::lifecycle::{Forecast, Operation};
 use mainstay_policy::recovery::{Decision, Failure, Verdict};
 use mainstay_policy::run::Exit;
 use mainstay_policy::spec::{RecoverySpec, RestartPolicy, Strategy};
+use mainstay_policy::states::Cause;
 use mainstay_policy::{Lifecycle, ModuleId, MonoTime, Plan, State, Status};
 
 use super::{Checked, Checker, TOKEN_HOLD, ensure};
@@ -20,6 +21,8 @@ use crate::violation::Violation;
 pub(super) struct Bounds {
     pub(super) state: State,
     pub(super) since: MonoTime,
+    /// It is in that state because nobody uses it.
+    is_unused: bool,
     /// When its last run was ordered.
     run_at: MonoTime,
     /// Attempts that may still count: at least those that do.
@@ -112,9 +115,15 @@ impl Checker {
     }
 
     /// The lifecycle says where a module stands.
-    pub(super) fn bounds_moved(&mut self, now: MonoTime, module: ModuleId, to: State) {
+    pub(super) fn bounds_moved(
+        &mut self,
+        now: MonoTime,
+        module: ModuleId,
+        (to, cause): (State, Cause),
+    ) {
         let bounds = &mut self.of(module).bounds;
         (bounds.state, bounds.since) = (to, now);
+        bounds.is_unused = cause == Cause::Idle;
         self.has_moved = true;
     }
 
@@ -326,6 +335,7 @@ impl Checker {
         match shadow.bounds.state {
             State::Failed => Status::Critical,
             State::NotStarted | State::Stopped => Status::Healthy,
+            State::Stopping if shadow.bounds.is_unused => Status::Healthy,
             _ if on_trial => Status::Critical,
             State::Running => Status::Healthy,
             State::Waiting | State::Starting | State::Stopping | State::Backoff => Status::Degraded,

@@ -102,6 +102,7 @@ impl Sim {
                 let span = self.rng.span(MS(5_000));
                 Fault::Hold(module, if is_release { Duration::ZERO } else { span })
             }
+            95 => Fault::Idle(module),
             _ => return None,
         })
     }
@@ -142,6 +143,10 @@ impl Sim {
                     generation,
                     stop,
                 })?;
+            }
+            Fault::Idle(module) => {
+                let generation = self.lifecycle.view(module).generation;
+                self.apply_to_lifecycle(LifecycleEvent::Idle { module, generation })?;
             }
             Fault::Hold(module, span) => self.hold(module, span)?,
             Fault::StopAll(budget) => self.stop_all(Some(budget))?,

@@ -183,6 +183,7 @@ impl Sim {
             | LifecycleEvent::ProcedureEnded { module, .. }
             | LifecycleEvent::Held { module, .. }
             | LifecycleEvent::LimitExceeded { module, .. }
+            | LifecycleEvent::Idle { module, .. }
             | LifecycleEvent::Adopted { module, .. } => self.records.touch(module),
             LifecycleEvent::Boot
             | LifecycleEvent::Resume

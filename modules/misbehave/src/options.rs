@@ -101,6 +101,13 @@ pub(crate) struct Options {
     /// Answer each connection on the sockets it was handed (LISTEN_FDS) with `NAME PID`
     #[arg(long)]
     pub(crate) serve: bool,
+    /// Keep each of these connections open until the client closes it
+    #[arg(long)]
+    pub(crate) keep_connections: bool,
+    /// Print `stored TEXT` for each stored descriptor it was handed (FDSTORE), or store one that
+    /// holds its pid
+    #[arg(long)]
+    pub(crate) store: bool,
     /// Send this text by sd_notify at start; `{pid}` becomes the pid (repeatable)
     #[arg(long, value_name = "TEXT")]
     pub(crate) notify: Vec<String>,

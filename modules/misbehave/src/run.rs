@@ -75,7 +75,10 @@ fn begin(options: &Options, first: u128) -> Result<(), String> {
         stamp::append(file, &stamp::line(first, &options.label, ""))?;
     }
     if options.serve {
-        serve::serve()?;
+        serve::serve(options.keep_connections)?;
+    }
+    if options.store {
+        serve::store()?;
     }
     for text in &options.notify {
         let pid = std::process::id().to_string();

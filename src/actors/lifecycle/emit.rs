@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::health::HealthMsg;
+use super::super::module::ModuleMsg;
 use super::super::recovery::RecoveryMsg;
 use super::super::resources::ResourcesMsg;
 use super::super::root::RootMsg;
@@ -251,6 +252,7 @@ impl LifecycleActorState {
         match view.cause {
             states::Cause::Probe => return self.probe_failed(module),
             states::Cause::Limit => return self.limit_exceeded(module),
+            states::Cause::Idle => return self.unused_text(module),
             _ => {}
         }
         if let (State::Failed, states::Cause::Group, Some(by)) = (view.state, view.cause, view.by) {
@@ -276,10 +278,28 @@ impl LifecycleActorState {
         }
     }
 
+    /// Tells a module that its run is to be stopped because it hangs or is over a limit.
+    pub(super) fn report_hang(&self, module: ModuleId, generation: u64) {
+        let reason = match self.policy.view(module).cause {
+            states::Cause::Probe => "a liveness probe that failed",
+            states::Cause::Limit => "a limit that was exceeded",
+            _ => return,
+        };
+        let msg = ModuleMsg::Hangs { generation, reason };
+        self.ctx.actor_refs.module(module).cast(msg);
+    }
+
     pub(super) fn limit_exceeded(&self, module: ModuleId) -> String {
         match &self.modules[module.index()].exceeded {
             Some(text) => format!("it exceeded a limit: {text}"),
             None => "it exceeded a limit".to_owned(),
+        }
+    }
+
+    pub(super) fn unused_text(&self, module: ModuleId) -> String {
+        match self.ctx.launch(module).idle_stop {
+            Some(span) => format!("it was not used for {}", duration_text(span)),
+            None => "it was not used".to_owned(),
         }
     }
 

@@ -58,6 +58,7 @@ enum Root {
     Module(ModuleId),
     StoppedOnRequest,
     Lazy,
+    Unused,
     Ended,
 }
 
@@ -124,6 +125,9 @@ impl LifecycleActorState {
             (State::Stopping, _) if view.ends_by_itself => {
                 format!("{name} is ending: {}", self.cause_text(module, &view))
             }
+            (State::Stopping, Desired::Up) if view.cause == states::Cause::Idle => {
+                format!("{name} is being stopped: {}", self.unused_text(module))
+            }
             (State::Stopping, Desired::Up) => {
                 next = view.by;
                 let cause = self.cause_text(module, &view);
@@ -140,6 +144,7 @@ impl LifecycleActorState {
                 let end = self.run_end_text(module);
                 match self.ctx.spec(module).kind {
                     Kind::Task => format!("{name} is done: {end}"),
+                    _ if !view.completed => format!("{name} is stopped until its next use: {end}"),
                     _ => format!("{name} ended with a clean exit code: {end}"),
                 }
             }
@@ -425,6 +430,10 @@ impl LifecycleActorState {
                 text("nothing has needed them yet: their start is \"lazy\""),
             ),
             (State::Stopped, Desired::Down) => (Root::StoppedOnRequest, text("stopped on request")),
+            (State::Stopped, Desired::Up) if !view.completed => (
+                Root::Unused,
+                text("not used for long and stopped until their next use"),
+            ),
             (State::Stopped, Desired::Up) => {
                 (Root::Ended, text("ended with a clean exit code and rest"))
             }

@@ -25,6 +25,8 @@ enum Used {
     /// They read it from what the module follows.
     ByModulePolicy,
     ByModuleActors,
+    /// The same of a lazy module: no other can have the key.
+    ByLazyActors,
     /// What has a copy is told: the last deed that begins with this.
     Told(&'static str),
     /// The features that a module has.
@@ -41,6 +43,10 @@ impl Used {
             Used::ByRuntime => format!("{:?}", rig.ctx.configuration().system),
             Used::ByModulePolicy => format!("{:?}", rig.ctx.spec(one)),
             Used::ByModuleActors => format!("{:?}", rig.ctx.launch(one)),
+            Used::ByLazyActors => {
+                let late = rig.ctx.find("late").expect("a module");
+                format!("{:?}", rig.ctx.launch(late))
+            }
             Used::Told(what) => {
                 let deeds = rig.os.deeds();
                 let last = deeds.iter().rev().find(|deed| deed.starts_with(what));
@@ -90,6 +96,7 @@ fn used(path: &str) -> Option<Used> {
         "description" | "version" | "needs.memory_mb" | "needs.disk_mb" => Used::ByModuleActors,
         "stop_signal" | "reload_signal" | "reload_command" => Used::ByModuleActors,
         "may_call" | "before_start" | "after_stop" | "prewarm" => Used::ByModuleActors,
+        "idle_stop" => Used::ByLazyActors,
         "watch" | "watch_ignore" => Used::ByModuleActors,
         "requires" | "wants" | "required" | "importance" | "ready" => Used::ByModulePolicy,
         "startup_timeout" | "shutdown_timeout" | "rungs" | "start" => Used::ByModulePolicy,
@@ -277,6 +284,10 @@ async fn every_live_key_is_applied_in_place_and_used() {
         let Some(used) = used(path) else {
             wrong.push(format!("{path}: say in `used` which part uses it"));
             continue;
+        };
+        let path = &match used {
+            Used::ByLazyActors => path.replace(".one.", ".late."),
+            _ => path.clone(),
         };
         let value = other_value(path, form, &keys);
         let (touched, before) = (rig.touched(), used.value(&rig));

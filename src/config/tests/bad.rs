@@ -446,3 +446,26 @@ fn a_module_that_would_settle_after_its_start_timed_out_is_refused_with_both_pla
     let text = module("ready = { settle = \"30s\" }");
     assert_has(&problem(&text), &["startup_timeout, the default"]);
 }
+
+#[test]
+fn what_starts_with_the_system_is_not_stopped_when_idle() {
+    for (words, parts) in [
+        (
+            "idle_stop = \"10m\"",
+            &[
+                "module.a.idle_stop: nothing starts it again",
+                "start = \"lazy\"",
+            ][..],
+        ),
+        (
+            "idle_stop = \"10m\"\nstart = \"lazy\"\nkind = \"task\"",
+            &["module.a.idle_stop: it is no service", "leave it out"],
+        ),
+        (
+            "idle_stop = \"0s\"\nstart = \"lazy\"",
+            &["module.a.idle_stop"],
+        ),
+    ] {
+        assert_has(&problem(&module(words)), parts);
+    }
+}

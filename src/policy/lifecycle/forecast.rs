@@ -140,7 +140,7 @@ impl Lifecycle {
             (State::Stopping, _) if slot.ends_by_itself => Forecast::Ends,
             (State::Stopping, goal) => Forecast::Stops {
                 kill_at: slot.stop_deadlines.map(|(by, _)| by),
-                then_starts: goal == Desired::Up,
+                then_starts: goal == Desired::Up && !slot.rests_after_stop(),
             },
             (State::Failed, Desired::Up) if slot.proposal.is_some() => {
                 slot.proposal.map_or(Forecast::Nothing, |proposal| {

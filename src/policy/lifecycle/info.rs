@@ -29,6 +29,8 @@ pub struct ModuleInfo {
     pub generation: u64,
     /// Whether its run ends although no order ended it.
     pub ends_by_itself: bool,
+    /// Whether its last run ended by itself with a clean code.
+    pub completed: bool,
     /// Its main process.
     pub pid: Option<u32>,
     /// Whether it is ready.
@@ -145,6 +147,7 @@ impl Lifecycle {
             by: slot.by,
             generation: slot.generation,
             ends_by_itself: slot.ends_by_itself,
+            completed: slot.completed,
             pid: slot.pid,
             ready: slot.state == State::Running,
             health: slot.health,
@@ -264,6 +267,7 @@ impl Lifecycle {
                 Severity::Degraded
             }
             (State::Running, _) if slot.is_degraded => Severity::Degraded,
+            (State::Stopping, _) if slot.rests_after_stop() => Severity::None,
             (State::Waiting | State::Starting | State::Stopping, _) if required => {
                 Severity::Missing
             }

@@ -88,6 +88,13 @@ pub enum LifecycleEvent {
         /// Stop it permanently instead of restarting it.
         stop: bool,
     },
+    /// From the resources actor: a run was not used for as long as its module may be idle.
+    Idle {
+        /// Whose.
+        module: ModuleId,
+        /// The run.
+        generation: u64,
+    },
     /// The runtime returned; once per known module, before `Boot` or `Resume`.
     Adopted {
         /// Which.

@@ -34,6 +34,8 @@ pub(super) enum StopReason {
     Group(ModuleId),
     /// It is stopped and marked failed because a member of its group failed.
     GroupFailed(ModuleId),
+    /// It was not used for a long time; the next use starts it.
+    Idle,
 }
 
 /// What a person may accept.
@@ -81,6 +83,8 @@ pub(super) struct ManagedModule {
     pub(super) completed: bool,
     /// Its run ends although no order ended it.
     pub(super) ends_by_itself: bool,
+    /// A connection or call came while its run was ending: it is started when that has ended.
+    pub(super) is_called: bool,
     /// Its current or last run was ready at some time.
     pub(super) was_ready: bool,
     pub(super) stop_reason: Option<StopReason>,
@@ -148,6 +152,7 @@ impl ManagedModule {
             passes: false,
             completed: false,
             ends_by_itself: false,
+            is_called: false,
             was_ready: false,
             stop_reason: None,
             stop_deadlines: None,
@@ -353,6 +358,11 @@ impl ManagedModule {
     pub(super) fn counts_as_missing(&self) -> bool {
         let eager = self.spec.start == StartMode::Eager;
         self.spec.required && eager && self.state != State::NotStarted
+    }
+
+    /// Whether the run that is being ended is not followed by another one before the next use.
+    pub(super) fn rests_after_stop(&self) -> bool {
+        self.stop_reason == Some(StopReason::Idle) && !self.is_called
     }
 
     /// Whether a run is out that is being ended, or will be.

@@ -27,7 +27,10 @@ impl Lifecycle {
         match operation {
             Operation::Start => self.request_start(now, module),
             Operation::Wake if asleep => self.request_start(now, module),
-            Operation::Wake => {}
+            // The end of its run may not be known yet.
+            Operation::Wake => {
+                slot.is_called |= matches!(slot.state, State::Running | State::Stopping);
+            }
             Operation::Recover => self.accept_proposal(now, module),
             Operation::Stop => {
                 slot.desired_revision += 1;
@@ -67,6 +70,15 @@ impl Lifecycle {
                 self.module_mut(other).desired_revision += 1;
                 self.set_desired_up(now, other, Cause::Dependency, Some(module));
             }
+        }
+    }
+
+    /// A run has ended: starts its module again if a connection or call came meanwhile that
+    /// nothing else answers.
+    pub(super) fn answer_call(&mut self, now: MonoTime, module: ModuleId) {
+        let slot = self.module_mut(module);
+        if core::mem::take(&mut slot.is_called) && slot.can_be_activated() {
+            self.request_start(now, module);
         }
     }
 

@@ -65,6 +65,20 @@ impl Lifecycle {
         dependent.hard && dependent.until != DependencyCondition::Completed && !done
     }
 
+    /// Whether a module that runs, or is to run, needs a run of `module`.
+    pub(super) fn is_needed(&self, module: ModuleId) -> bool {
+        let mut dependents = self.graph.dependents(module).iter();
+        dependents.any(|dependent| {
+            let from = self.module(dependent.from);
+            let is_wanted = from.state.is_live()
+                || (from.goal() == Desired::Up
+                    && matches!(from.state, State::Waiting | State::Backoff));
+            is_wanted
+                && self.requires_run_of(dependent, module)
+                && self.is_in_force(dependent, module)
+        })
+    }
+
     /// `module` ended and will be back: each hard dependent does what its spec says.
     pub(super) fn propagate_restart(&mut self, module: ModuleId) {
         let graph = Arc::clone(&self.graph);

@@ -216,6 +216,7 @@ impl Lifecycle {
         slot.generation += 1;
         slot.needs_token = false;
         (slot.completed, slot.was_ready, slot.ends_by_itself) = (false, false, false);
+        slot.is_called = false;
         (slot.health, slot.passes) = (Health::Unknown, false);
         slot.ready_deadline = Some(now.after(slot.spec.startup_timeout));
         let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
@@ -235,6 +236,7 @@ impl Lifecycle {
             (Desired::Up, Some(StopReason::Limit { .. })) => (Cause::Limit, None),
             (Desired::Up, Some(StopReason::Adopted)) => (Cause::Adopted, None),
             (Desired::Up, Some(StopReason::Reload)) => (Cause::Reload, None),
+            (Desired::Up, Some(StopReason::Idle)) => (Cause::Idle, None),
             (Desired::Up, Some(StopReason::Group(by) | StopReason::GroupFailed(by))) => {
                 (Cause::Group, Some(by))
             }

@@ -7,7 +7,7 @@ use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
 use crate::recovery::Failure;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
-use crate::spec::{Kind, ModuleId};
+use crate::spec::{Kind, ModuleId, StartMode};
 use crate::states::{Cause, Desired, Health, State};
 
 impl Lifecycle {
@@ -89,6 +89,24 @@ impl Lifecycle {
         }
     }
 
+    /// Stops a lazy module that nobody has used for long, unless another one that is to run needs
+    /// it. The next use starts it.
+    pub(super) fn apply_idle(&mut self, module: ModuleId, generation: u64) {
+        let Some(Some(slot)) = self.modules.get(module.index()) else {
+            return;
+        };
+        let rests = self.phase == SystemPhase::Up
+            && generation == slot.generation
+            && slot.state == State::Running
+            && slot.is_active()
+            && slot.spec.start == StartMode::Lazy
+            && !slot.is_builtin();
+        if rests && !self.is_needed(module) {
+            self.module_mut(module).stop_reason = Some(StopReason::Idle);
+            self.mark_dirty(module);
+        }
+    }
+
     /// The run is no longer starting: its restart token and start slot go to the next.
     fn release_start_slot(&mut self, now: MonoTime, module: ModuleId) {
         self.module_mut(module).ready_deadline = None;
@@ -150,6 +168,10 @@ impl Lifecycle {
             (Desired::Up, Some(StopReason::Limit { stop })) => {
                 self.decide_recovery(now, module, Failure::Limit { stop });
             }
+            (Desired::Up, Some(StopReason::Idle)) => {
+                slot.recovery.run_over(recovery, now);
+                self.set_state(now, module, State::Stopped, Cause::Idle, None);
+            }
             (Desired::Up, _) if halted => {
                 slot.recovery.run_over(recovery, now);
                 use StopReason::{Dependency, Group, Reload};
@@ -178,5 +200,6 @@ impl Lifecycle {
             }
         }
         self.member_ended(module);
+        self.answer_call(now, module);
     }
 }
