@@ -305,7 +305,6 @@ impl LifecycleActorState {
                 text,
             } => self.apply_limit(module, generation, stop, text),
             LifecycleMsg::Idle { module, generation } => {
-                self.dirty.insert(module);
                 self.note(LifecycleEvent::Idle { module, generation });
             }
             LifecycleMsg::Requested {
@@ -350,10 +349,7 @@ impl LifecycleActorState {
             LifecycleMsg::RestartOutdated(module) => self.restart_outdated(module),
             LifecycleMsg::Commit => self.commit(),
             LifecycleMsg::ReportWatched => self.report_watched(),
-            LifecycleMsg::Republish => {
-                self.published_summary = None;
-                self.dirty.extend(self.ctx.plan().ids());
-            }
+            LifecycleMsg::Republish => self.republish(),
             LifecycleMsg::TimerFired => self.note(LifecycleEvent::TimerFired),
         }
         None

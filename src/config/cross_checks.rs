@@ -258,16 +258,11 @@ fn settle(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     at.problems.push(|| problem.hint(&hint));
 }
 
-/// What is stopped when nobody uses it has to start by itself, and its use has to be known.
+/// What is stopped when nobody uses it has to start by itself.
 fn idle_stop(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     let (name, module) = (each.name, &each.module);
-    let is_known = module.sockets.0.is_empty() || cfg!(target_os = "linux");
     let (problem, hint) = match (module.start, module.kind) {
-        (StartMode::Lazy, Kind::Service) if is_known => return,
-        (StartMode::Lazy, Kind::Service) => (
-            "this system does not say who is connected to its sockets",
-            "leave it out; the module itself may exit when nobody uses it",
-        ),
+        (StartMode::Lazy, Kind::Service) => return,
         (StartMode::Eager, Kind::Service) => (
             "nothing starts it again when it is used",
             "set start = \"lazy\"",

@@ -16,6 +16,12 @@ use super::super::{convert, record};
 use super::LifecycleActorState;
 
 impl LifecycleActorState {
+    /// Everything is published again.
+    pub(super) fn republish(&mut self) {
+        self.published_summary = None;
+        self.dirty.extend(self.ctx.plan().ids());
+    }
+
     pub(super) fn publish(&mut self, published: Option<oneshot::Sender<()>>) {
         while let Some(module) = self.policy.next_changed_record() {
             self.dirty.insert(module);

@@ -19,6 +19,8 @@ struct IdleRun {
     clock: IdleClock,
     /// Calls to it at the last look.
     calls: u64,
+    /// A warning said that its use is not known.
+    is_unknown: bool,
 }
 
 /// The runs that are up.
@@ -39,6 +41,7 @@ impl IdleRuns {
             generation,
             clock: IdleClock::new(self.ctx.os.now()),
             calls: self.ctx.bus.calls(module).total,
+            is_unknown: false,
         };
         self.runs.insert(module, run);
     }
@@ -70,9 +73,17 @@ impl IdleRuns {
             };
             let calls = self.ctx.bus.calls(*module);
             let was_called = std::mem::replace(&mut run.calls, calls.total) != calls.total;
-            // What cannot be seen may be used.
             let sockets = used_sockets.get(&self.ctx.instance(*module));
-            let is_connected = !launch.sockets.is_empty() && *sockets.unwrap_or(&true);
+            let is_unknown = sockets.is_none() && !launch.sockets.is_empty();
+            if is_unknown && !std::mem::replace(&mut run.is_unknown, true) {
+                let module = &*self.ctx.name(*module);
+                tracing::warn!(
+                    module,
+                    "cannot see who is connected to its sockets: it is not stopped when idle"
+                );
+            }
+            // What cannot be seen may be used.
+            let is_connected = is_unknown || sockets == Some(&true);
             let is_used = is_connected || was_called || calls.pending > 0;
             if run.clock.look(now, is_used, (interval, idle_stop)) {
                 let (module, generation) = (*module, run.generation);

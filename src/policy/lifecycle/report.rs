@@ -174,20 +174,7 @@ impl Lifecycle {
             }
             (Desired::Up, _) if halted => {
                 slot.recovery.run_over(recovery, now);
-                use StopReason::{Dependency, Group, Reload};
-                slot.needs_token = matches!(fall, Some(Dependency(_) | Group(_) | Reload));
-                let (cause, by) = match fall {
-                    Some(Group(by)) => (Cause::Group, Some(by)),
-                    // It may have ended by itself before the order to halt.
-                    Some(Dependency(by)) => (Cause::Dependency, Some(by)),
-                    Some(Reload) => (Cause::Reload, None),
-                    _ => (Cause::Requested, None),
-                };
-                self.set_state(now, module, State::Waiting, cause, by);
-                if matches!(fall, None | Some(StopReason::Adopted)) {
-                    // Why it had to end died with a runtime; its dependents may not know of it.
-                    self.propagate_restart(module);
-                }
+                self.run_again(now, module, fall);
             }
             (Desired::Up, _) if clean && is_task => {
                 slot.recovery.run_over(recovery, now);
@@ -201,5 +188,24 @@ impl Lifecycle {
         }
         self.member_ended(module);
         self.answer_call(now, module);
+    }
+
+    /// A run that was to end has ended, and another one follows.
+    fn run_again(&mut self, now: MonoTime, module: ModuleId, fall: Option<StopReason>) {
+        use StopReason::{Dependency, Group, Reload};
+        let needs_token = matches!(fall, Some(Dependency(_) | Group(_) | Reload));
+        self.module_mut(module).needs_token = needs_token;
+        let (cause, by) = match fall {
+            Some(Group(by)) => (Cause::Group, Some(by)),
+            // It may have ended by itself before the order to halt.
+            Some(Dependency(by)) => (Cause::Dependency, Some(by)),
+            Some(Reload) => (Cause::Reload, None),
+            _ => (Cause::Requested, None),
+        };
+        self.set_state(now, module, State::Waiting, cause, by);
+        if matches!(fall, None | Some(StopReason::Adopted)) {
+            // Why it had to end died with a runtime; its dependents may not know of it.
+            self.propagate_restart(module);
+        }
     }
 }
