@@ -106,6 +106,8 @@ pub(crate) struct HealthActorState {
     /// What each module last reported of itself, and in which run: its report may arrive before the
     /// message that it runs.
     self_reported: Vec<(u64, HealthReportParams)>,
+    /// What is due next, and of which module.
+    next: Option<(MonoTime, usize)>,
     alarm: DeadlineTimer,
     /// How long the machine had slept since it was booted, when that was last read.
     slept: Duration,
@@ -132,6 +134,7 @@ impl Actor for HealthActor {
             resumed_at: MonoTime(0),
             ctx,
             monitored: Vec::new(),
+            next: None,
             alarm: DeadlineTimer::default(),
         })
     }
@@ -144,6 +147,11 @@ impl Actor for HealthActor {
     ) -> Result<(), ActorProcessingErr> {
         state.make_room();
         state.check_for_sleep();
+        let touched = match &msg {
+            HealthMsg::ReadinessChanged { module, .. } => Some(module.index()),
+            HealthMsg::SelfReported { module, .. } => Some(module.index()),
+            _ => None,
+        };
         match msg {
             HealthMsg::ReadinessChanged {
                 module,
@@ -175,7 +183,8 @@ impl Actor for HealthActor {
             HealthMsg::Sampled(usages) => state.on_sample(&usages),
             HealthMsg::TimerFired => state.start_due_probes(),
         }
-        let (now, next) = (state.ctx.os.now(), state.next_due());
+        state.update_next(touched);
+        let (now, next) = (state.ctx.os.now(), state.next.map(|(due, _)| due));
         state
             .alarm
             .set(now, next, &myself, || HealthMsg::TimerFired);
@@ -198,7 +207,7 @@ impl HealthActorState {
     fn check_for_sleep(&mut self) {
         let (slept, now) = (self.ctx.os.sleep_time(), self.ctx.os.now());
         let gap = slept.saturating_sub(std::mem::replace(&mut self.slept, slept));
-        let late = self.next_due().map_or(Duration::ZERO, |due| now.since(due));
+        let late = self.next.map_or(Duration::ZERO, |(due, _)| now.since(due));
         let gap = gap.max(late);
         if gap < LATE {
             return;
@@ -213,6 +222,7 @@ impl HealthActorState {
                 monitored.postpone(now, &probes);
             }
         }
+        self.update_next(None);
         let slept_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let entry = EventBuilder::of(EventKind::SystemResumed);
         let entry = entry.payload(json!({ "slept_ms": slept_ms }));
@@ -238,9 +248,18 @@ impl HealthActorState {
         checks(&self.ctx.launch(module).probes)
     }
 
-    fn next_due(&self) -> Option<MonoTime> {
-        let monitored = self.monitored.iter().flatten();
-        monitored.filter_map(MonitoredModule::next_due).min()
+    /// After a change of one module, unless it was the next, no other has to be looked at.
+    fn update_next(&mut self, touched: Option<usize>) {
+        let due_of = |index: usize| {
+            let due = self.monitored.get(index)?.as_ref()?.next_due()?;
+            Some((due, index))
+        };
+        self.next = match touched {
+            Some(index) if self.next.is_none_or(|(_, next)| next != index) => {
+                self.next.into_iter().chain(due_of(index)).min()
+            }
+            _ => (0..self.monitored.len()).filter_map(due_of).min(),
+        };
     }
 
     fn start_due_probes(&mut self) {
