@@ -13,6 +13,7 @@ use super::error::CliError;
 use super::{format, terminal};
 use crate::config::{ConfigSources, Configuration, load};
 use crate::journal::{OfflineJournal, ReadError};
+use crate::os::tail;
 use crate::runtime::first_plan::last_instance;
 
 /// The files of a system that is not running.
@@ -105,7 +106,12 @@ impl OfflineHistory {
 
     /// Returns what led to the last known state of a module.
     pub(crate) fn why(&self, module: &str, full: bool) -> Result<WhyResult, CliError> {
-        let why = self.journal()?.why(module, full).map_err(unreadable)?;
+        let log_end = || {
+            self.log(module)
+                .map_or_else(Vec::new, |log| tail::last_words(&log))
+        };
+        let why = self.journal()?.why(module, full, log_end);
+        let why = why.map_err(unreadable)?;
         let why = why.ok_or_else(|| {
             let module = format::single_line(module);
             self.nothing_found(&format!("nothing about {module} in its journal"))

@@ -15,19 +15,16 @@ use tokio::sync::oneshot;
 
 use super::change::await_reply;
 use super::modules::find_module;
-use super::{Answer, Caller, MethodResult, internal, logs, view_builder};
+use super::{Answer, Caller, MethodResult, internal, view_builder};
 use crate::actors::RuntimeContext;
 use crate::actors::health::{HealthMsg, ProbeOutlook};
 use crate::actors::lifecycle::{LifecycleMsg, LifecycleQuery, Outlook};
 use crate::actors::module::{ModuleMsg, RunOutlook};
 use crate::journal::{Story, Streak, story};
+use crate::os::tail;
 
 /// Time that actors other than the lifecycle have to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Lines of the log that are shown.
-const LOG_LINES: usize = 5;
-/// Characters of one of them.
-const LINE_CHARS: usize = 300;
 
 impl Answer for Why {
     async fn answer(
@@ -121,15 +118,11 @@ async fn read_story(
     tokio::task::spawn_blocking(read).await.map_err(internal)
 }
 
-/// The end of its log, without empty lines; nothing if it cannot be read.
+/// Returns the end of its log, without empty lines; nothing if it cannot be read.
 async fn log_end(ctx: &RuntimeContext, module: ModuleId) -> Vec<String> {
-    let lines = logs::last_lines(ctx, module, Some(LOG_LINES * 2)).await;
-    let lines = lines.unwrap_or_default().into_iter().rev();
-    let lines = lines.filter(|line| !line.trim().is_empty()).take(LOG_LINES);
-    let lines = lines.map(|line| line.chars().take(LINE_CHARS).collect());
-    let mut lines: Vec<String> = lines.collect();
-    lines.reverse();
-    lines
+    let path = ctx.log_file(module);
+    let read = tokio::task::spawn_blocking(move || tail::last_words(&path));
+    read.await.unwrap_or_default()
 }
 
 /// What is known of a module.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mainstay_protocol::method::{EventsParams, WhyEvidence, WhyResult};
-use mainstay_protocol::{Event, ModuleState};
+use mainstay_protocol::{Event, EventKind, ModuleState, StateCause};
 
 use super::reader::{self, EventFilter, Order, ReadError};
 use super::replay::replay;
@@ -40,11 +40,16 @@ impl OfflineJournal {
     }
 
     /// Returns what led to the last known state of `module`, or its whole history; none if it has
-    /// no event.
+    /// no event. `log_end` reads its last lines, if it did not run well until the system stopped.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn why(&self, module: &str, full: bool) -> Result<Option<WhyResult>, ReadError> {
+    pub fn why(
+        &self,
+        module: &str,
+        full: bool,
+        log_end: impl FnOnce() -> Vec<String>,
+    ) -> Result<Option<WhyResult>, ReadError> {
         let recent = self.read(&EventsParams {
             module: Some(module.to_owned()),
             limit: Some(if full {
@@ -62,11 +67,20 @@ impl OfflineJournal {
             one.ok()?.pop()
         };
         let story = why::story_of(&recent, full, find);
-        let state = replay(&recent)
-            .remove(module)
-            .map_or(ModuleState::NotStarted, |module| module.state);
-        let ended = story.streak.as_ref().and_then(Streak::summary);
+        let replayed = replay(&recent).remove(module).unwrap_or_default();
+        let last = LastState::of(&recent, replayed.state);
+        let streak = story.streak.filter(|_| last.has_failed());
+        let ended = streak.as_ref().and_then(Streak::summary);
         let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
+        let log = match last.has_failed() || last.state == ModuleState::Starting {
+            true => log_end(),
+            false => Vec::new(),
+        };
+        let log = (!log.is_empty()).then(|| WhyEvidence {
+            source: "its log ends with".to_owned(),
+            at: replayed.last_exit.map(|exit| exit.at),
+            lines: log,
+        });
         let bundle = story.forensics.map(|(at, path)| WhyEvidence {
             source: "before it was killed, its state was written to".to_owned(),
             at: Some(at),
@@ -74,11 +88,11 @@ impl OfflineJournal {
         });
         Ok(Some(WhyResult {
             module: module.to_owned(),
-            state,
-            summary: format!("{module} was {state}{ended}"),
+            state: replayed.state,
+            summary: format!("{module} {}{ended}", last.description()),
             because: Vec::new(),
-            evidence: bundle.into_iter().collect(),
-            tried: story.streak.map(|streak| streak.tried()),
+            evidence: log.into_iter().chain(bundle).collect(),
+            tried: streak.map(|streak| streak.tried()),
             chain: story.chain,
             next: None,
             affects: Vec::new(),
@@ -105,5 +119,53 @@ impl OfflineJournal {
         })?;
         events.reverse();
         Ok(events)
+    }
+}
+
+/// The state of a module when the system began to stop, or ended without stopping.
+struct LastState {
+    state: ModuleState,
+    /// What the journal says about it.
+    text: String,
+}
+
+impl LastState {
+    /// From the newest events of a module, and the state that they lead to.
+    fn of(recent: &[Event], replayed: ModuleState) -> LastState {
+        let text = |event: &Event, name: &str| {
+            let text = event.payload.get(name).and_then(|text| text.as_str());
+            text.unwrap_or_default().to_owned()
+        };
+        let is_change = |event: &&Event| event.kind == EventKind::ModuleStateChanged;
+        let mut changes = recent.iter().rev().filter(is_change).peekable();
+        let newest = changes.peek().map(|event| text(event, "text"));
+        let by_the_stop = |event: &&Event| event.cause == Some(StateCause::Shutdown);
+        let before = changes.take_while(by_the_stop).last().and_then(|first| {
+            let state = text(first, "from").parse().ok()?;
+            let text = text(first, "text");
+            Some(LastState { state, text })
+        });
+        let ran = |last: &LastState| last.state == ModuleState::Running;
+        before.filter(|last| !ran(last)).unwrap_or(LastState {
+            state: replayed,
+            text: newest.unwrap_or_default(),
+        })
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.state, ModuleState::Failed | ModuleState::Backoff)
+    }
+
+    /// Returns it in words, after the name of the module.
+    fn description(&self) -> String {
+        let because = match self.text.as_str() {
+            "" => String::new(),
+            text => format!(": {text}"),
+        };
+        match self.state {
+            ModuleState::Failed => format!("had failed{because}"),
+            ModuleState::Backoff => format!("was waiting for its next start{because}"),
+            state => format!("was {state}"),
+        }
     }
 }

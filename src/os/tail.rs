@@ -11,6 +11,9 @@ use super::log_reader::{LogFilter, LogLine, LogReader};
 /// Bytes of a line that are always returned.
 const LINE_MIN: usize = 1024;
 const MARK: &str = "… [shortened: ";
+/// Lines of [`last_words`], and characters of one.
+const LAST_WORDS: usize = 5;
+const LAST_WORDS_CHARS: usize = 300;
 
 /// What follows a line of `bytes` bytes of which only the beginning is shown.
 pub(crate) fn shortened_mark(bytes: u64) -> String {
@@ -45,6 +48,19 @@ pub(crate) fn text(line: &LogLine) -> String {
 pub(crate) fn last_lines(path: &Path, count: usize, room: u64) -> io::Result<Vec<String>> {
     let lines = newest(path, LogFilter::default(), count, room)?;
     Ok(lines.iter().map(text).collect())
+}
+
+/// Returns the last words of a module: the newest lines of its log that are not empty, each cut;
+/// nothing if they cannot be read.
+pub(crate) fn last_words(path: &Path) -> Vec<String> {
+    let lines = last_lines(path, LAST_WORDS * 2, 1024 * 1024).unwrap_or_default();
+    let spoken: Vec<&String> = lines
+        .iter()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let skipped = spoken.len().saturating_sub(LAST_WORDS);
+    let cut = |line: &&String| line.chars().take(LAST_WORDS_CHARS).collect();
+    spoken[skipped..].iter().map(cut).collect()
 }
 
 /// The newest `count` lines of a log that pass the filter and, where it is short, of the files

@@ -65,6 +65,40 @@ fn history_is_read_while_mainstay_is_not_running() {
 }
 
 #[test]
+fn after_a_start_that_failed_why_shows_how_each_module_was_and_its_last_words() {
+    let once = "[module.web.recovery]\nmax_attempts = 1\nprobation = \"off\"\n\
+                backoff = { initial = \"10ms\", floor = \"10ms\" }\n";
+    let modules = format!(
+        "[module.web]\ncommand = {web}\nready = {{ settle = \"9s\" }}\n{once}\
+         [module.job]\ncommand = {job}\nkind = \"task\"\nrequired = false\n\
+         [module.well]\ncommand = {well}\n\
+         [module.late]\ncommand = {well}\nrequires = [\"web\"]\n",
+        web = script("echo cannot bind: address in use >&2; exit 3"),
+        job = script("echo bad migration; exit 4"),
+        well = script("echo words of the well; exec $misbehave"),
+    );
+    let mut daemon = Daemon::launch("startup_timeout = \"10m\"", &modules);
+    assert_eq!(daemon.ended(), Some(1), "{}", daemon.printed());
+    for (module, begins, last) in [
+        (
+            "web",
+            "web had failed: exit code 3",
+            Some("cannot bind: address in use"),
+        ),
+        ("job", "job had failed: exit code 4", Some("bad migration")),
+        ("well", "well was stopped", None),
+        ("late", "late was waiting", None),
+    ] {
+        let (out, _) = both(&daemon.cli(&["why", module]));
+        assert!(out.starts_with(begins), "{module}: {out}");
+        let (_, log) = out.split_once("Seen: its log ends with").unzip();
+        assert_eq!(log.is_some(), last.is_some(), "{module}: {out}");
+        let log = log.unwrap_or_default();
+        assert!(log.contains(last.unwrap_or_default()), "{module}: {out}");
+    }
+}
+
+#[test]
 fn a_log_without_a_line_says_so() {
     let daemon = stopped();
     let (out, err) = both(&daemon.cli(&["logs", "silent"]));
