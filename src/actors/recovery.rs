@@ -3,13 +3,15 @@
 //! the verdict, and the lifecycle restarts.
 //! In flight at most: 1 verdict, 1 order, 1 Running, 1 Health and 1 Ended a module, and 1 timer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::group::Scope;
 use mainstay_policy::lifecycle::ProcedureOrder;
-use mainstay_policy::recovery::{Failure, RecoveryValidation, ValidationOutcome, Verdict};
+use mainstay_policy::recovery::{
+    Failure, MIN_READY_TIME, RecoveryValidation, ValidationOutcome, Verdict,
+};
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 use super::event_recorder::{CausedBy, EventBuilder};
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert};
+use crate::os_text::duration_text;
 
 mod procedure;
 
@@ -77,16 +80,20 @@ struct RecoveryProcedure {
     /// The event that opened it.
     opened: u64,
     trial: RecoveryValidation,
+    /// When the trial is looked at again.
+    deadline: Option<MonoTime>,
     /// Files were set aside for it.
     reset: bool,
+    /// In words.
+    stable_after: String,
 }
 
 /// The state.
 pub(crate) struct RecoveryActorState {
     ctx: Arc<RuntimeContext>,
     procedures: HashMap<ModuleId, RecoveryProcedure>,
-    /// Whose run is ready, and when it is to be looked at again; in that order.
-    validating: VecDeque<(MonoTime, ModuleId)>,
+    /// The deadlines of `procedures`.
+    deadlines: BTreeSet<(MonoTime, ModuleId)>,
     alarm: DeadlineTimer,
 }
 
@@ -106,7 +113,7 @@ impl Actor for RecoveryActor {
         Ok(RecoveryActorState {
             ctx,
             procedures: HashMap::new(),
-            validating: VecDeque::new(),
+            deadlines: BTreeSet::new(),
             alarm: DeadlineTimer::default(),
         })
     }
@@ -146,8 +153,9 @@ impl Actor for RecoveryActor {
                 generation,
                 healthy,
             } => {
+                let now = state.ctx.os.now();
                 if let Some(procedure) = state.procedures.get_mut(&module) {
-                    procedure.trial.health_changed(generation, healthy);
+                    procedure.trial.health_changed(now, generation, healthy);
                     state.validate(module);
                 }
             }
@@ -159,7 +167,7 @@ impl Actor for RecoveryActor {
                 }
             }
         }
-        let next = state.validating.front().map(|(at, ..)| *at);
+        let next = state.deadlines.first().map(|(at, ..)| *at);
         let now = state.ctx.os.now();
         state
             .alarm
@@ -207,70 +215,90 @@ impl RecoveryActorState {
 
     fn judged(&mut self, module: ModuleId, generation: u64, told: Option<(EventKind, Value)>) {
         let Some((kind, payload)) = told else { return };
+        self.close(module);
         let entry = EventBuilder::of(kind)
             .module(module, generation)
             .payload(payload);
         let opened = self.ctx.recorder.record(entry);
         if kind == EventKind::RecoveryStarted {
-            let trial = RecoveryValidation::new(generation, self.ctx.spec(module).has_probes);
-            let reset = false;
+            let spec = self.ctx.spec(module);
+            let stable_after = spec.recovery.stable_after;
             let recovery = RecoveryProcedure {
                 opened,
-                trial,
-                reset,
+                trial: RecoveryValidation::new(generation, spec.has_probes, stable_after),
+                deadline: None,
+                reset: false,
+                stable_after: duration_text(stable_after.max(MIN_READY_TIME)),
             };
             self.procedures.insert(module, recovery);
-        } else {
-            self.procedures.remove(&module);
         }
+    }
+
+    /// Removes the recovery in flight.
+    fn close(&mut self, module: ModuleId) -> Option<RecoveryProcedure> {
+        let procedure = self.procedures.remove(&module)?;
+        if let Some(at) = procedure.deadline {
+            self.deadlines.remove(&(at, module));
+        }
+        Some(procedure)
     }
 
     fn ready(&mut self, module: ModuleId, generation: u64) {
         let now = self.ctx.os.now();
-        let procedure = self.procedures.get_mut(&module);
-        if let Some(at) = procedure.and_then(|one| one.trial.ready(now, generation)) {
-            self.validating.push_back((at, module));
+        if let Some(procedure) = self.procedures.get_mut(&module) {
+            procedure.trial.ready(now, generation);
+            self.validate(module);
         }
     }
 
-    /// Looks at those whose time has come.
+    /// Looks at the trials whose deadlines have passed.
     fn validate_due(&mut self) {
         let now = self.ctx.os.now();
-        while let Some((_, module)) = self.validating.pop_front_if(|(at, _)| *at <= now) {
+        while let Some((_, module)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop_first();
             self.validate(module);
         }
     }
 
     fn validate(&mut self, module: ModuleId) {
-        let (now, procedure) = (self.ctx.os.now(), self.procedures.get(&module));
-        if let Some((generation, outcome)) = procedure.and_then(|one| one.trial.outcome(now)) {
-            self.finish(module, generation, outcome);
+        let now = self.ctx.os.now();
+        let Some(procedure) = self.procedures.get_mut(&module) else {
+            return;
+        };
+        if procedure.trial.keeps_reset(now) && std::mem::take(&mut procedure.reset) {
+            procedure::drop_kept(&self.ctx, module);
         }
+        if let Some((generation, outcome)) = procedure.trial.outcome(now) {
+            return self.finish(module, generation, outcome);
+        }
+        let next = procedure.trial.deadline(now);
+        if let Some(before) = std::mem::replace(&mut procedure.deadline, next) {
+            self.deadlines.remove(&(before, module));
+        }
+        self.deadlines.extend(next.map(|at| (at, module)));
     }
 
     /// The newer run proved itself, or that step failed and policy judges again.
     fn finish(&mut self, module: ModuleId, generation: u64, outcome: ValidationOutcome) {
-        let Some(procedure) = self.procedures.remove(&module) else {
+        let Some(procedure) = self.close(module) else {
             return;
         };
-        if procedure.reset && matches!(outcome, ValidationOutcome::Passed { .. }) {
-            procedure::drop_kept(&self.ctx, module);
-        }
+        let stable = &procedure.stable_after;
         use EventKind::{RecoveryCompleted, RecoveryStepCompleted};
         let (kind, text) = match outcome {
             ValidationOutcome::Passed { healthy: true } => {
-                (RecoveryCompleted, "it is ready and healthy again")
+                (RecoveryCompleted, format!("ready and healthy for {stable}"))
             }
             ValidationOutcome::Passed { healthy: false } => {
-                (RecoveryCompleted, "it is ready again")
+                (RecoveryCompleted, format!("ready for {stable}"))
             }
             ValidationOutcome::Ended { ready: true } => (
                 RecoveryStepCompleted,
-                "the new run ended before it had proved itself",
+                format!("the new run ended before it was well for {stable}"),
             ),
             ValidationOutcome::Ended { ready: false } => (
                 RecoveryStepCompleted,
-                "the new run ended before it was ready",
+                "the new run ended before it was ready".to_owned(),
             ),
         };
         let entry = EventBuilder::of(kind)

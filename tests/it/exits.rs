@@ -487,10 +487,16 @@ fn a_required_module_that_fails_later_is_critical_and_the_rest_goes_on() {
 #[test]
 fn recovery_is_told_to_have_succeeded_only_when_it_has() {
     let short = "recovery.max_attempts = 3";
-    let looked = "health = { interval = \"20ms\", unhealthy_threshold = 100000, \
+    let crashes = "recovery = { max_attempts = 3, stable_after = \"10m\" }";
+    let looked = "recovery.stable_after = \"1s\"\nhealth = { interval = \"20ms\", unhealthy_threshold = 100000, \
                   probes = [{ exec = [\"test\", \"-e\", \"well\"] }] }";
     let daemon = Daemon::start(&optional(&[
         ("short", short, misbehave("--exit-code 1 --after 2ms")),
+        (
+            "crashes",
+            crashes,
+            misbehave("--exit-code 1 --after 1200ms"),
+        ),
         ("looked", looked, misbehave("")),
     ]));
     daemon.until("short", ModuleState::Failed);
@@ -508,7 +514,11 @@ fn recovery_is_told_to_have_succeeded_only_when_it_has() {
     assert_eq!(daemon.count("looked", EventKind::RecoveryCompleted), 0);
     daemon.touch("well");
     let told = daemon.event("looked", EventKind::RecoveryCompleted);
-    assert_eq!(text(&told), "it is ready and healthy again");
+    assert_eq!(text(&told), "ready and healthy for 1.0 s");
+
+    daemon.until("crashes", ModuleState::Failed);
+    assert_eq!(daemon.count("crashes", EventKind::RecoveryStarted), 3);
+    assert_eq!(daemon.count("crashes", EventKind::RecoveryCompleted), 0);
 }
 
 #[test]

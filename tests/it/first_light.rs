@@ -39,7 +39,7 @@ fn modules_start_in_the_order_of_their_needs_and_only_when_those_are_ready() {
 
 #[test]
 fn a_killed_module_comes_back_and_its_dependents_are_told_and_go_on() {
-    let daemon = Daemon::start(&pair());
+    let daemon = Daemon::start(&format!("[recovery]\nstable_after = \"1s\"\n{}", pair()));
     let (base, top) = (daemon.module("base"), daemon.module("top"));
     kill(base.pid.expect("it runs"), libc::SIGKILL);
     let back = daemon.until_view("base to be back", "base", |view| {

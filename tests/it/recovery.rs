@@ -14,8 +14,8 @@ use crate::daemon::{Daemon, kill, misbehave, script};
 use crate::raw::surroundings;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const QUICK: &str =
-    "[recovery]\nbackoff = { initial = \"10ms\", max = \"20ms\", floor = \"10ms\" }\n";
+const QUICK: &str = "[recovery]\nstable_after = \"1s\"\n\
+     backoff = { initial = \"10ms\", max = \"20ms\", floor = \"10ms\" }\n";
 
 /// Three modules, a group of them, and one outside that requires `b`.
 fn group(words: &str) -> Daemon {
@@ -214,8 +214,9 @@ fn change(module: &str) -> mainstay_protocol::method::ChangeParams {
 
 #[test]
 fn a_degraded_module_is_told_and_restored_after_a_stable_run() {
+    let recovery = QUICK.replace("\"1s\"", "\"3s\"");
     let daemon = Daemon::start(&format!(
-        "{QUICK}stable_after = \"3s\"\n[module.web]\ncommand = {}\n\
+        "{recovery}[module.web]\ncommand = {}\n\
          [module.web.recovery]\nmax_attempts = 1\non_failure = [\"restart\", \"degrade\", \"stop\"]\n\
          degrade = {{ disable = [\"thumbnails\", \"search\"], reduce_load = 0.5 }}\n",
         misbehave("--print-env")

@@ -414,9 +414,10 @@ fn what_is_remembered_is_restored_and_a_wish_forgets() {
     assert_eq!(ledger.save(), SavedRecovery::default());
 }
 
-/// What is seen of the runs after run 3 failed, in order, and what has come of it.
+/// What is seen of the runs after run 3 failed, in order, and what has come of it: whether what
+/// was reset is kept, and whether the recovery has succeeded.
 #[test]
-fn a_trial_is_over_when_the_newer_run_proved_itself_or_ended() {
+fn a_recovery_has_succeeded_when_the_newer_run_was_well_for_its_stable_time() {
     enum Seen {
         Ready(u64),
         Well(u64),
@@ -424,32 +425,78 @@ fn a_trial_is_over_when_the_newer_run_proved_itself_or_ended() {
         Wait(u64),
     }
     use Seen::{Ill, Ready, Wait, Well};
-    let proven = |healthy| Some((4, ValidationOutcome::Passed { healthy }));
-    type Row = (bool, &'static [Seen], Option<(u64, ValidationOutcome)>);
-    let rows: [Row; 10] = [
-        (false, &[], None),
-        (false, &[Ready(4)], None),
-        (false, &[Ready(4), Wait(999)], None),
-        (false, &[Ready(4), Wait(1000)], proven(false)),
-        // News of the run that failed proves nothing.
-        (false, &[Ready(3), Wait(5000)], None),
-        (true, &[Ready(4), Well(3), Wait(5000)], None),
-        (true, &[Ready(4), Wait(5000)], None),
-        (true, &[Ready(4), Well(4), Wait(500)], None),
-        (true, &[Well(4), Ready(4), Wait(1000)], proven(true)),
-        (true, &[Ready(4), Well(4), Ill(4), Wait(1000)], None),
+    let passed = |healthy| Some((4, ValidationOutcome::Passed { healthy }));
+    type Row = (
+        bool,
+        &'static [Seen],
+        bool,
+        Option<(u64, ValidationOutcome)>,
+    );
+    let rows: [Row; 14] = [
+        (false, &[], false, None),
+        (false, &[Ready(4)], false, None),
+        (false, &[Ready(4), Wait(999)], false, None),
+        (false, &[Ready(4), Wait(1000)], true, None),
+        (false, &[Ready(4), Wait(19_999)], true, None),
+        (false, &[Ready(4), Wait(20_000)], true, passed(false)),
+        // Events of the run that failed prove nothing.
+        (false, &[Ready(3), Wait(50_000)], false, None),
+        (true, &[Ready(4), Well(3), Wait(50_000)], false, None),
+        (true, &[Ready(4), Wait(50_000)], false, None),
+        (true, &[Ready(4), Well(4), Wait(500)], false, None),
+        (
+            true,
+            &[Well(4), Wait(5), Ready(4), Wait(20_000)],
+            true,
+            passed(true),
+        ),
+        // The time counts from the moment when it was ready and healthy.
+        (
+            true,
+            &[Ready(4), Wait(5), Well(4), Wait(19_995)],
+            true,
+            None,
+        ),
+        (
+            true,
+            &[Ready(4), Well(4), Ill(4), Wait(50_000)],
+            false,
+            None,
+        ),
+        (
+            true,
+            &[
+                Ready(4),
+                Well(4),
+                Wait(19_000),
+                Ill(4),
+                Well(4),
+                Wait(19_000),
+            ],
+            true,
+            None,
+        ),
     ];
-    for (at, (has_probes, seen, expected)) in rows.into_iter().enumerate() {
-        let (mut trial, mut now) = (RecoveryValidation::new(3, has_probes), MonoTime(0));
+    for (at, (has_probes, seen, kept, expected)) in rows.into_iter().enumerate() {
+        let mut trial = RecoveryValidation::new(3, has_probes, SEC(20));
+        let mut now = MonoTime(0);
         for one in seen {
             match *one {
-                Ready(generation) => drop(trial.ready(now, generation)),
-                Well(generation) => trial.health_changed(generation, true),
-                Ill(generation) => trial.health_changed(generation, false),
+                Ready(generation) => trial.ready(now, generation),
+                Well(generation) => trial.health_changed(now, generation, true),
+                Ill(generation) => trial.health_changed(now, generation, false),
                 Wait(ms) => now = now.after(Duration::from_millis(ms)),
             }
         }
+        assert_eq!(trial.keeps_reset(now), kept, "row {at}");
         assert_eq!(trial.outcome(now), expected, "row {at}");
+        // Whoever waits for the deadlines alone sees the same.
+        let later = core::iter::successors(Some(now), |now| {
+            trial.deadline(*now).filter(|next| next > now)
+        });
+        let last = later.take(4).last().unwrap_or(now);
+        let well = trial.deadline(now).is_some();
+        assert_eq!(trial.outcome(last).is_some(), well, "row {at}");
         assert_eq!(trial.ended(3), None, "row {at}: that one has been judged");
         let ready = seen.iter().any(|one| matches!(one, Ready(4)));
         assert_eq!(
@@ -458,4 +505,6 @@ fn a_trial_is_over_when_the_newer_run_proved_itself_or_ended() {
             "row {at}"
         );
     }
+    let shortest = RecoveryValidation::new(3, false, Duration::ZERO);
+    assert_eq!(shortest, RecoveryValidation::new(3, false, MIN_READY_TIME));
 }

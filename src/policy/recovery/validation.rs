@@ -5,14 +5,14 @@ use core::time::Duration;
 
 use crate::mono_time::MonoTime;
 
-/// A run that is ready has to last this long before recovery has succeeded: of one that nothing is
-/// looked for, being ready says no more than that it was started.
+/// Time for which a run has to be ready before what was reset for it is dropped: of a run without
+/// probes, being ready proves no more than that it was started.
 pub const MIN_READY_TIME: Duration = Duration::from_secs(1);
 
 /// How a trial ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValidationOutcome {
-    /// The newer run is ready, has lasted, and is healthy where it is looked at.
+    /// The newer run was well for `stable_after`.
     Passed {
         /// Whether its probes found it healthy; false: it has none.
         healthy: bool,
@@ -24,53 +24,84 @@ pub enum ValidationOutcome {
     },
 }
 
-/// The trial of one module, from the verdict to try again.
+/// The trial of one module, from the verdict to try again. The newer run is well while it is ready
+/// and, if it has probes, healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecoveryValidation {
     /// The run that failed; a newer one proves itself or ends.
     failed: u64,
-    /// The newer run once it is ready, and when it will have lasted.
+    /// The newer run once it is ready, and since when.
     ready: Option<(u64, MonoTime)>,
-    healthy: bool,
+    /// Since when the newer run is healthy.
+    healthy: Option<MonoTime>,
     has_probes: bool,
+    stable_after: Duration,
 }
 
 impl RecoveryValidation {
-    /// After the failure of run `failed` of a module that is looked at, or not.
+    /// After the failure of run `failed` of a module with or without probes.
     #[must_use]
-    pub fn new(failed: u64, has_probes: bool) -> RecoveryValidation {
+    pub fn new(failed: u64, has_probes: bool, stable_after: Duration) -> RecoveryValidation {
         RecoveryValidation {
             failed,
             ready: None,
-            healthy: false,
+            healthy: None,
             has_probes,
+            stable_after: stable_after.max(MIN_READY_TIME),
         }
     }
 
-    /// A run is ready. Returns when it is to be looked at again.
-    pub fn ready(&mut self, now: MonoTime, generation: u64) -> Option<MonoTime> {
-        if generation <= self.failed {
-            return None;
+    /// A run is ready.
+    pub fn ready(&mut self, now: MonoTime, generation: u64) {
+        if generation > self.failed {
+            self.ready = Some((generation, now));
         }
-        let lasted = now.after(MIN_READY_TIME);
-        self.ready = Some((generation, lasted));
-        Some(lasted)
     }
 
     /// The health of a run changed.
-    pub fn health_changed(&mut self, generation: u64, healthy: bool) {
+    pub fn health_changed(&mut self, now: MonoTime, generation: u64, healthy: bool) {
         if generation > self.failed {
-            self.healthy = healthy;
+            self.healthy = healthy.then(|| self.healthy.unwrap_or(now));
         }
     }
 
-    /// Whether it has ended, and with which run.
+    /// Whether the newer run is well, and lasted long enough to keep what was reset for it.
+    #[must_use]
+    pub fn keeps_reset(&self, now: MonoTime) -> bool {
+        let lasted = |(_, since): (u64, MonoTime)| since.after(MIN_READY_TIME) <= now;
+        self.ready.is_some_and(lasted) && self.stable_at().is_some()
+    }
+
+    /// Whether the trial has been passed, and by which run.
     #[must_use]
     pub fn outcome(&self, now: MonoTime) -> Option<(u64, ValidationOutcome)> {
-        let (generation, lasted) = self.ready?;
-        let well = self.healthy || !self.has_probes;
-        let healthy = self.healthy;
-        (now >= lasted && well).then_some((generation, ValidationOutcome::Passed { healthy }))
+        let (generation, _) = self.ready?;
+        let healthy = self.has_probes;
+        let passed = self.stable_at()? <= now;
+        passed.then_some((generation, ValidationOutcome::Passed { healthy }))
+    }
+
+    /// When the trial is to be looked at again.
+    #[must_use]
+    pub fn deadline(&self, now: MonoTime) -> Option<MonoTime> {
+        let (_, ready) = self.ready?;
+        let stable = self.stable_at()?;
+        let lasted = ready.after(MIN_READY_TIME);
+        Some(if now < lasted {
+            lasted.min(stable)
+        } else {
+            stable
+        })
+    }
+
+    /// When the run will have been well for `stable_after`; none while it is not well.
+    fn stable_at(&self) -> Option<MonoTime> {
+        let (_, ready) = self.ready?;
+        let well = match self.has_probes {
+            true => ready.max(self.healthy?),
+            false => ready,
+        };
+        Some(well.after(self.stable_after))
     }
 
     /// A run ended.
