@@ -49,24 +49,20 @@ impl Configuration {
             let before = self.module(after.0.id)?;
             (before != after).then_some((before, after))
         });
-        let pairs: Vec<_> = pairs.collect();
-        let names: Vec<&str> = pairs.iter().map(|(before, _)| &*before.0.name).collect();
-        let (system, before) = self.read_again(&names);
-        let names: Vec<&str> = pairs.iter().map(|(_, after)| &*after.0.name).collect();
-        let (next_system, after) = next.read_again(&names);
+        let (mut former, mut newest) = (self.read_again(), next.read_again());
         let mut found = KeyChanges::default();
-        system.differ(&next_system, &mut found);
+        former.system.differ(&newest.system, &mut found);
         let mut changes = ConfigChanges {
             system: named(&[], found),
-            modules: Vec::with_capacity(pairs.len()),
+            modules: Vec::new(),
         };
         for section in ["features", "group", "secrets"] {
             changes.system.extend(self.named_changes(section, next));
         }
-        let read = before.iter().zip(&after);
-        for ((before, after), (one, other)) in pairs.into_iter().zip(read) {
+        for (before, after) in pairs {
             let mut found = KeyChanges::default();
-            one.differ(other, &mut found);
+            let (one, other) = (former.module(&before.0.name), newest.module(&after.0.name));
+            one.differ(&other, &mut found);
             // Every key is written as before: it is what an env file says.
             if before.1.env != after.1.env && !found.has("env") && !found.has("env_file") {
                 found.found.push((vec!["env_file"], KeyClass::Restart));

@@ -12,6 +12,8 @@ type Pair = (String, TableEntry);
 type Pairs<'t> = std::iter::Map<std::slice::Iter<'t, Pair>, fn(&Pair) -> (&String, &TableEntry)>;
 
 impl KeyTable {
+    pub(crate) const EMPTY: &KeyTable = &KeyTable(Vec::new());
+
     pub(crate) fn new() -> KeyTable {
         KeyTable::default()
     }

@@ -29,7 +29,7 @@ use super::schema::secrets::SealedSecret;
 use super::schema::{FromConfig, KeyChanges, KeyClass, ValueType, root, system};
 use super::slots::{Base, SlotRule};
 use super::sources::ConfigSources;
-use super::tree::{KeyTable, TableEntry};
+use super::tree::{KeyTable, Node, TableEntry};
 
 /// The name of the runtime on the bus and in the log folder.
 const RESERVED: &str = "mainstay";
@@ -97,34 +97,53 @@ impl Configuration {
         self.merged.tree.at(path).map(super::committed::to_json)
     }
 
-    /// Reads the sections of the system and of some modules again, for a comparison by key.
-    pub(crate) fn read_again(&self, modules: &[&str]) -> (SystemSections, Vec<ModuleSection>) {
+    /// Reads its sections again, for a comparison by key.
+    pub(crate) fn read_again(&self) -> SectionReader<'_> {
         let mut at = ReadContext::new(&self.merged.texts, Problems::default());
         at.variables.project = text_of(&self.merged.project);
         at.variables.state_dir = text_of(&self.system.state_dir);
         at.variables.runtime_dir = text_of(&self.system.runtime_dir);
-        let empty = KeyTable::new();
-        let table = self.merged.tree.as_table().unwrap_or(&empty);
-        let mut sections = read_sections(table, &mut at);
+        let table = self.merged.tree.as_table().unwrap_or(KeyTable::EMPTY);
+        let mut system = read_sections(table, &mut at);
         if let Some(entry) = table.get("logs") {
-            sections.logs.update(&entry.node, &mut at);
+            system.logs.update(&entry.node, &mut at);
         }
-        let read = modules.iter().map(|name| {
-            let mut module = sections.module_defaults();
-            at.variables.module_dir = self.merged.module_dirs.get(*name).and_then(|p| text_of(p));
-            if let Some(node) = self.merged.tree.at(&["module", name]) {
-                module.update(node, &mut at);
-            }
-            module
-        });
-        let modules = read.collect();
-        (sections, modules)
+        SectionReader {
+            merged: &self.merged,
+            modules: self.merged.tree.at(&["module"]).and_then(Node::as_table),
+            defaults: system.module_defaults(),
+            system,
+            at,
+        }
     }
 
     /// Returns the document from which the same configuration can be restored.
     #[must_use]
     pub fn effective(&self) -> CommittedConfig {
         CommittedConfig::of(self)
+    }
+}
+
+/// Reads the sections of a configuration again; those of modules one at a time.
+pub(crate) struct SectionReader<'a> {
+    merged: &'a MergedLayers,
+    modules: Option<&'a KeyTable>,
+    pub(crate) system: SystemSections,
+    /// The section of a module that writes nothing.
+    defaults: ModuleSection,
+    at: ReadContext<'a>,
+}
+
+impl SectionReader<'_> {
+    /// Reads the section of a module.
+    pub(crate) fn module(&mut self, name: &str) -> ModuleSection {
+        let mut module = self.defaults.clone();
+        let dir = self.merged.module_dirs.get(name);
+        self.at.variables.module_dir = dir.and_then(|dir| text_of(dir));
+        if let Some(entry) = self.modules.and_then(|modules| modules.get(name)) {
+            module.update(&entry.node, &mut self.at);
+        }
+        module
     }
 }
 
