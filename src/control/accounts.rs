@@ -21,6 +21,9 @@ const MODULE_CONNECTIONS_MAX: u32 = 8;
 const CONTROL_CONNECTIONS_MAX: u32 = 512;
 /// Connections of these that only administrators get.
 const ADMIN_RESERVE: u32 = 32;
+/// Changing requests that a user may make in a burst, however few a second are allowed: one command
+/// that changes 32 modules checks each and then changes it.
+const USER_BURST_MIN: u32 = 64;
 /// Refused requests in a burst before the connection is closed.
 const REFUSALS_BURST: u32 = 32;
 /// Refused requests a second after the burst.
@@ -217,7 +220,7 @@ impl Accounts {
     }
 
     /// Takes one changing request from the allowance of a principal, which is this number a
-    /// second; false: none is left.
+    /// second and at once, of a user at least [`USER_BURST_MIN`] at once; false: none is left.
     pub(crate) fn take_request(
         &self,
         principal: Principal,
@@ -225,10 +228,14 @@ impl Accounts {
         now: MonoTime,
     ) -> bool {
         let mut table = self.lock();
-        let (_, account) = table.account(principal, now);
-        let full = || TokenBucket::new(per_second, f64::from(per_second));
+        let (key, account) = table.account(principal, now);
+        let burst = match key {
+            Principal::User(_) => per_second.max(USER_BURST_MIN),
+            _ => per_second,
+        };
+        let full = || TokenBucket::new(burst, f64::from(per_second));
         let requests = account.requests.get_or_insert_with(full);
-        requests.resize(per_second, f64::from(per_second), now);
+        requests.resize(burst, f64::from(per_second), now);
         requests.try_take(now)
     }
 
@@ -327,6 +334,19 @@ mod tests {
     }
 
     #[test]
+    fn a_command_of_a_user_fits_into_the_smallest_allowance_and_a_flood_does_not() {
+        let accounts = Arc::new(Accounts::default());
+        let taken = |principal, seconds| {
+            let all = 0..1000;
+            all.filter(|_| accounts.take_request(principal, 1, at(seconds)))
+                .count()
+        };
+        assert_eq!(taken(USER, 0), USER_BURST_MIN as usize);
+        assert_eq!(taken(USER, 3), 3, "then the rate");
+        assert_eq!(taken(MODULE, 0), 1, "a module gets what is configured");
+    }
+
+    #[test]
     fn the_last_connections_are_for_administrators() {
         let accounts = Arc::new(Accounts::default());
         let open = |user, is_admin| accounts.connect(Principal::User(user), is_admin, at(0));
@@ -361,18 +381,18 @@ mod tests {
     fn an_allowance_outlives_the_connection_and_is_not_shared() {
         let accounts = Arc::new(Accounts::default());
         for _ in 0..2 {
-            let permit = accounts.connect(USER, true, at(0));
-            assert!(permit.is_ok() && accounts.take_request(USER, 2, at(0)));
+            let permit = accounts.connect(MODULE, false, at(0));
+            assert!(permit.is_ok() && accounts.take_request(MODULE, 2, at(0)));
             drop(permit);
         }
-        let permit = accounts.connect(USER, true, at(0));
+        let permit = accounts.connect(MODULE, false, at(0));
         assert!(
-            !accounts.take_request(USER, 2, at(0)),
+            !accounts.take_request(MODULE, 2, at(0)),
             "a new connection brings nothing"
         );
         assert!(accounts.take_request(Principal::User(0), 2, at(0)));
         assert!(
-            accounts.take_request(USER, 2, at(1)),
+            accounts.take_request(MODULE, 2, at(1)),
             "refilled after a second"
         );
         drop(permit);

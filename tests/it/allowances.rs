@@ -98,11 +98,27 @@ fn one_user_does_not_fill_the_control_socket() {
 }
 
 #[test]
+fn a_person_can_use_the_smallest_allowance() {
+    let daemon = Daemon::start(&format!("[ipc]\nrequests_per_second = 1\n{}", two()));
+    for words in [
+        &["restart", "one", "two"][..],
+        &["status", "one"],
+        &["stop", "one"],
+        &["start", "one", "two"],
+        &["config", "set", "module.one.shutdown_timeout", "3s"],
+        &["reload"],
+    ] {
+        let output = daemon.cli(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
 fn changes_are_counted_over_all_connections_of_a_user() {
     let daemon = Daemon::start(&format!("[ipc]\nrequests_per_second = 5\n{}", one()));
     let params = json!({ "module": "one", "dry_run": true });
     let mut refused = 0;
-    for _ in 0..50 {
+    for _ in 0..150 {
         let mut raw = Raw::welcomed(&daemon.socket());
         let reply = raw.call(name::MODULE_START, params.clone());
         if reply["error"].is_object() {

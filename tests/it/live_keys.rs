@@ -86,7 +86,7 @@ fn the_allowance_of_requests_changes_for_clients_that_are_connected() {
     };
     assert!(!refused(50));
     set(&daemon, "ipc.requests_per_second", "5");
-    assert!(refused(50));
+    assert!(refused(150));
     set(&daemon, "ipc.requests_per_second", "1000000");
     daemon.wait("a new allowance", || (!refused(50)).then_some(()));
 }

@@ -189,7 +189,8 @@ section! {
         Live operators: Vec<Principal> = vec![Principal::User];
         /// Who may change the configuration and stop the system.
         Live admins: Vec<Principal> = vec![Principal::User];
-        /// Changing requests and calls of one user or module, over all its connections.
+        /// Changing requests and calls of one user or module, over all its connections. A user may
+        /// make 64 at once in any case: a command that names 32 modules needs them.
         Live requests_per_second: PositiveCount = BoundedInt(200);
     }
 }
