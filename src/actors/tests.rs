@@ -32,6 +32,7 @@ mod live_keys;
 mod reload;
 mod replan;
 mod times;
+mod wall_clock;
 
 /// What becomes of the commands of modules.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +58,8 @@ struct FakeOs {
     holds: Mutex<HashMap<Instance, RunHold>>,
     /// How long the machine has slept.
     slept: Mutex<Duration>,
+    /// By how much the wall clock was set back.
+    set_back: Mutex<Duration>,
     /// What becomes of commands.
     outcome: Mutex<CommandOutcome>,
     /// How busy the machine is, as the next sample says.
@@ -88,6 +91,7 @@ impl FakeOs {
             },
             holds: Mutex::default(),
             slept: Mutex::default(),
+            set_back: Mutex::default(),
             outcome: Mutex::default(),
             machine: Mutex::new(MachineSample {
                 cores: 2,
@@ -147,7 +151,9 @@ impl Os for FakeOs {
         MonoTime(u64::try_from(self.begun.elapsed().as_nanos()).expect("a short test") + 1)
     }
     fn wall_clock(&self) -> Timestamp {
-        Timestamp(1_800_000_000_000 + self.now().0 / 1_000_000)
+        let set_back = self.set_back.lock().expect("whole").as_millis();
+        let set_back = u64::try_from(set_back).expect("a short time");
+        Timestamp(1_800_000_000_000 + self.now().0 / 1_000_000 - set_back)
     }
     fn spawn(&self, spawn: SpawnRequest) {
         let mut deeds = self.deeds.lock().expect("whole");

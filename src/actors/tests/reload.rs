@@ -11,7 +11,7 @@ use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::plan_store::PlanStore;
 
-const CHANGED: &str =
+pub(super) const CHANGED: &str =
     "[module.a]\ncommand = [\"a\"]\n[module.b]\ncommand = [\"changed\"]\nrequires = [\"a\"]\n";
 const ONLY_A: &str = "[module.a]\ncommand = [\"a\"]\n";
 
@@ -48,7 +48,7 @@ impl Rig {
         (replied.await.expect("config answers"), becomes)
     }
 
-    async fn edit_and_reload(&self, modules: &str) -> oneshot::Receiver<ReloadOutcome> {
+    pub(super) async fn edit_and_reload(&self, modules: &str) -> oneshot::Receiver<ReloadOutcome> {
         self.edit(modules);
         let (reply, outcome) = self.reload().await;
         assert!(matches!(reply, Ok(ReloadReply::Applied(_))), "{reply:?}");

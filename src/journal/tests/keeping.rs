@@ -58,6 +58,47 @@ fn a_clock_that_jumps_ahead_does_not_empty_the_journal() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_removes_nothing_and_breaks_no_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    let back = |n: u64| draft(n).administrative("uid 1".to_owned());
+    for n in 0..1500 {
+        journal.append(draft(100 * DAY_MS + n));
+    }
+    journal.append(back(100 * DAY_MS + 1500));
+    assert!(journal.flush(PATIENCE));
+    // Older than any limit, by the events before.
+    for n in 0..1500 {
+        journal.append(draft(n));
+    }
+    journal.append(back(1500));
+    assert!(journal.flush(PATIENCE) && journal.close(PATIENCE));
+    let journal = open(directory.path());
+    journal.append(draft(1501));
+    assert!(journal.flush(PATIENCE));
+    let events = all(&journal);
+    assert_eq!(events.len(), 3003);
+    assert!(
+        events.is_sorted_by_key(|event| event.seq),
+        "as they happened"
+    );
+    let recent = EventsParams {
+        since_time: Some(Timestamp(NOW + 1000)),
+        limit: Some(10_000),
+        ..EventsParams::default()
+    };
+    let recent = journal.read(&recent).unwrap();
+    assert!(
+        recent
+            .iter()
+            .filter(|event| event.at.0 < NOW + DAY_MS)
+            .count()
+            == 502
+    );
+    assert!(verify(&directory.path().join("journal.db")).is_ok());
+}
+
+#[test]
 fn the_database_stays_below_its_size() {
     let directory = tempfile::tempdir().unwrap();
     let max_bytes = 512 * 1024;

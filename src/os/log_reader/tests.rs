@@ -134,6 +134,43 @@ fn each_line_has_the_time_of_its_first_byte_and_ends_with_its_run() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_hides_no_line_that_follows() {
+    let mut log = Log::new();
+    log.start(1, 100_000);
+    for second in 0..2000 {
+        log.write(&format!("before {second}\n"), 100_000 + 2 * second);
+    }
+    for second in 0..2000 {
+        log.write(&format!("after {second}\n"), 2 * second);
+    }
+    log.end(1, 0, 4000);
+    assert!(
+        log.index.len() > 2 * 4096,
+        "several blocks: {}",
+        log.index.len()
+    );
+    let since = |second: u64| LogFilter {
+        since: Some(Timestamp(BEGIN + 1000 * second)),
+        ..LogFilter::default()
+    };
+    for second in [0, 1, 1998, 3998, 50_000] {
+        let lines = log.lines(since(second));
+        let after: Vec<_> = lines
+            .iter()
+            .filter(|line| line.text.starts_with(b"after"))
+            .collect();
+        let expected = (0..2000).filter(|line| 2 * line >= second).count();
+        assert_eq!(after.len(), expected, "since {second}");
+        let unordered = after.windows(2).find(|pair| pair[0].at > pair[1].at);
+        let unordered = unordered.map(|pair| (said(&[pair[0].clone()]), said(&[pair[1].clone()])));
+        assert_eq!(unordered, None, "since {second}");
+    }
+    let lines = log.lines(LogFilter::default());
+    assert_eq!(lines.len(), 4000);
+    assert_eq!(lines[2000].text, b"after 0", "in the order of writing");
+}
+
+#[test]
 fn filters_take_what_is_inside() {
     let log = three_runs();
     let at = |seconds: u64| Some(Timestamp(BEGIN + 1000 * seconds));
