@@ -22,6 +22,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::actors::auth_token::TokenSigner;
 use crate::actors::event_recorder::{EventBuilder, EventRecorder};
+use crate::actors::features;
 use crate::actors::holder_setup;
 use crate::actors::log_followers::LogFollowers;
 use crate::actors::root;
@@ -311,6 +312,7 @@ impl BuiltRuntime {
         }
         secret_files::keep_only(&ctx.configuration(), &known.collect::<Vec<String>>());
         settings_files::write_all(&ctx.configuration());
+        features::write_all(&ctx);
         if returned {
             // It may have ended before the holder knew of a plan.
             ctx.os.reconfigure(holder_setup::live(&ctx.configuration()));
@@ -508,5 +510,6 @@ fn restore_files(ctx: &RuntimeContext) {
         tracing::error!("cannot restore {}: {problem}", state_dir.display());
     }
     settings_files::write_all(&configuration);
+    features::write_all(ctx);
     ctx.restore_secrets();
 }

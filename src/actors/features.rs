@@ -1,8 +1,10 @@
 //! The features of each module, by the plan in force and by whether it is degraded.
-//! Owns how a module learns of them: variables at its start, `feature.set` over its connection.
-//! Never restarts or signals a module for a feature.
+//! Owns how a module learns of them: variables at its start, `feature.set` over its connection, and a
+//! file for a module with a `reload_signal` or `reload_command`. Never restarts a module for a feature.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,9 +14,10 @@ use mainstay_policy::feature::is_in_share;
 use mainstay_protocol::method::{FeatureParams, name};
 use serde_json::json;
 
-use super::RuntimeContext;
+use super::module::ModuleMsg;
+use super::{RuntimeContext, settings_files};
 use crate::config::{Configuration, Feature};
-use crate::os::machine_id;
+use crate::os::{machine_id, private};
 
 /// Timeout of telling a module.
 const TELL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +54,15 @@ impl RuntimeContext {
         })
     }
 
+    /// Where a module that is told by a signal or a command finds its features; none without any.
+    pub(super) fn features_file(&self, module: ModuleId) -> Option<PathBuf> {
+        let configuration = self.configuration();
+        let is_told = self.launch(module).reload.is_some();
+        let has_file = is_told && !configuration.system.features.is_empty();
+        let folder = || settings_files::folder(&configuration).join("features");
+        has_file.then(|| folder().join(format!("{}.json", self.instance(module))))
+    }
+
     /// The features that are on, for the environment.
     pub(super) fn features_text(&self, module: ModuleId) -> String {
         let features = self.features(module);
@@ -66,9 +78,50 @@ pub(crate) fn on_connected(ctx: &Arc<RuntimeContext>, module: ModuleId) {
     tell(ctx, module, names);
 }
 
+/// Writes the features of all modules that read them from a file.
+pub(crate) fn write_all(ctx: &RuntimeContext) {
+    for module in ctx.plan().ids() {
+        write(ctx, module);
+    }
+}
+
+/// Writes the features of a module to its file; returns whether it had other ones there.
+fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
+    let Some(path) = ctx.features_file(module) else {
+        return false;
+    };
+    let text = serde_json::to_vec_pretty(&ctx.features(module)).unwrap_or_default();
+    let former = fs::read(&path).ok();
+    if former.as_deref() == Some(&text) {
+        return false;
+    }
+    let (launch, folder) = (ctx.launch(module), path.parent().unwrap_or(Path::new(".")));
+    let parents = folder.parent().map_or(Ok(()), private::traversable_dir);
+    let written = parents
+        .and_then(|()| private::traversable_dir(folder))
+        .and_then(|()| private::write(&path, &text, launch.user.as_deref()));
+    if let Err(error) = written {
+        let module = &*ctx.name(module);
+        tracing::error!(module, %error, "cannot write the features of the module");
+        return false;
+    }
+    former.is_some()
+}
+
+/// Writes the features of a module to its file; a run that read others is told.
+pub(super) fn refresh(ctx: &RuntimeContext, module: ModuleId) {
+    if write(ctx, module) && !ctx.bus.is_connected(module) {
+        let msg = ModuleMsg::Deliver { prepared: false };
+        ctx.actor_refs.module(module).cast(msg);
+    }
+}
+
 /// Tells the modules what another plan changed.
 pub(super) fn on_plan(ctx: &Arc<RuntimeContext>, former: &Configuration) {
     let next = ctx.configuration();
+    for module in ctx.plan().ids() {
+        refresh(ctx, module);
+    }
     let (before, after) = (&former.system.features, &next.system.features);
     let names = before.keys().chain(after.keys());
     let names: Vec<&String> = names

@@ -7,7 +7,8 @@ use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
 use mainstay_process::{ActivationSocket, Instance, Isolation, Output, SpawnRequest, Stdin};
 use mainstay_protocol::{
-    ENV_DEGRADED, ENV_FEATURES, ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN,
+    ENV_DEGRADED, ENV_FEATURES, ENV_FEATURES_FILE, ENV_GENERATION, ENV_MODULE, ENV_SETTINGS,
+    ENV_SOCKET, ENV_TOKEN,
 };
 
 use super::RuntimeContext;
@@ -105,6 +106,9 @@ pub(crate) fn command_request(
     env.push((ENV_MODULE.to_owned(), spec.name.clone()));
     if !ctx.configuration().system.features.is_empty() {
         env.push((ENV_FEATURES.to_owned(), ctx.features_text(module)));
+    }
+    if let Some(path) = ctx.features_file(module) {
+        env.push((ENV_FEATURES_FILE.to_owned(), path_text(&path)));
     }
     if let Some(path) = ctx.settings_file(module) {
         env.push((ENV_SETTINGS.to_owned(), path_text(&path)));

@@ -50,5 +50,8 @@ pub const ENV_DEGRADED: &str = "MAINSTAY_DEGRADED";
 /// Environment variable with the features that are on for the module, separated by commas; there
 /// when any is configured.
 pub const ENV_FEATURES: &str = "MAINSTAY_FEATURES";
+/// Environment variable of a module with a `reload_signal` or `reload_command`: the path of a JSON
+/// file with each configured feature and whether it is on for the module, now.
+pub const ENV_FEATURES_FILE: &str = "MAINSTAY_FEATURES_FILE";
 /// Environment variable with the path of a JSON file that holds the module's `settings` table.
 pub const ENV_SETTINGS: &str = "MAINSTAY_SETTINGS";

@@ -85,6 +85,36 @@ fn a_command_tells_a_module_and_its_failure_rolls_back() {
 }
 
 #[test]
+fn a_module_without_the_sdk_is_told_of_its_features_and_goes_on() {
+    let reads = "now() { tr -d \" \\n\" < \"$MAINSTAY_FEATURES_FILE\"; }\n\
+                 trap 'echo now $(now)' HUP; echo up $(now)\nwhile :; do sleep 0.05; done";
+    let modules = |features: &str| {
+        format!(
+            "[features]\n{features}\n[module.one]\ncommand = {}\nreload_signal = \"SIGHUP\"\n\
+             [module.two]\ncommand = {}\n\
+             reload_command = [\"/bin/sh\", \"-c\", \"echo features $MAINSTAY_FEATURES > told\"]\n",
+            script(reads),
+            misbehave("")
+        )
+    };
+    let daemon = launch(&modules("search = true\nthumbnails = false"));
+    daemon.wrote("one", "up {\"search\":true,\"thumbnails\":false}");
+    let pids = [daemon.module("one").pid, daemon.module("two").pid];
+    reload(&daemon, &modules("search = true\nthumbnails = true"), 0);
+    daemon.wrote("one", "now {\"search\":true,\"thumbnails\":true}");
+    daemon.wait("the command to have run", || {
+        let told = fs::read_to_string(daemon.path("told")).unwrap_or_default();
+        (told.trim() == "features search,thumbnails").then_some(())
+    });
+    assert_eq!([daemon.module("one").pid, daemon.module("two").pid], pids);
+    // A reload that changes no feature tells nothing.
+    let shown = daemon.output("one");
+    let other = modules("search = true\nthumbnails = true") + "shutdown_timeout = \"9s\"\n";
+    reload(&daemon, &other, 0);
+    assert_eq!(daemon.output("one"), shown);
+}
+
+#[test]
 fn who_says_reloading_has_to_say_ready() {
     let way = "ready = { notify = true }\nreload_signal = \"SIGHUP\"\nstartup_timeout = \"5s\"";
     let both = misbehave("--ready notify --on-hup RELOADING=1 --on-hup READY=1");

@@ -342,7 +342,8 @@ pub(crate) fn root() -> &'static Section {
     const FEATURES: ValueType = ValueType::Map(&Feature::FORM);
     const FEATURES_ABOUT: &str = "Features of modules, by name: on, off, or on for this share of \
         the instances in percent, always the same ones. A module finds those that are on in \
-        MAINSTAY_FEATURES, with the SDK in `feature()` and `on_feature()` at once.";
+        MAINSTAY_FEATURES, with the SDK in `feature()` and `on_feature()` at once; one with \
+        `reload_signal` or `reload_command` is told, and reads MAINSTAY_FEATURES_FILE.";
     const GROUPS: ValueType = ValueType::Map(&ValueType::Table(system::GroupSection::SECTION));
     ROOT
 }

@@ -51,6 +51,7 @@ event that it has. A refusal has a text for people in `error.message` and a word
 | `MAINSTAY_SOCKET`, `MAINSTAY_TOKEN` | where it connects, and what it shows in `hello` |
 | `MAINSTAY_SETTINGS` | a JSON file with its table `settings` |
 | `MAINSTAY_FEATURES`, `MAINSTAY_DEGRADED` | the features that are on, and those that degrading has switched off; names with commas between |
+| `MAINSTAY_FEATURES_FILE` | with `reload_signal` or `reload_command`: a JSON file with each feature and whether it is on now; it is told when they change |
 | `NOTIFY_SOCKET` | datagrams of sd_notify: `READY=1`, `STATUS=…`, `WATCHDOG=1`, `RELOADING=1`, `STOPPING=1`, `EXTEND_TIMEOUT_USEC=…`, `MAINPID=…` |
 | `WATCHDOG_USEC` | within which time it has to send `WATCHDOG=1` |
 | `LISTEN_FDS`, `LISTEN_FDNAMES` | its sockets, from descriptor 3 on |
