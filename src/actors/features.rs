@@ -1,6 +1,6 @@
 //! The features of each module, by the plan in force and by whether it is degraded.
-//! Owns how a module learns of them: variables at its start, `feature.set` over its connection, and a
-//! file for a module with a `reload_signal` or `reload_command`. Never restarts a module for a feature.
+//! Owns how a module learns of them: variables at its start, `feature.set` over its connection, a
+//! file if it has a `reload_signal` or `reload_command`. Never restarts a module for a feature.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -79,7 +79,7 @@ async fn a_clock_that_is_set_back_changes_no_watch_no_rollback_and_no_order() {
             newest < late.iter().map(|event| event.seq).min(),
             "as it happened"
         );
-        let since_time = Some(rig.os.wall_clock().0 - 3_600_000).map(Timestamp);
+        let since_time = Some(Timestamp(rig.os.wall_clock().0 - 3_600_000));
         let recent = EventsParams {
             since_time,
             limit: Some(1000),
