@@ -492,7 +492,8 @@ impl Checker {
         let again = std::mem::replace(&mut shadow.halted, true);
         let by = now.after(most).after(SLACK);
         shadow.stop_by = Some(shadow.stop_by.map_or(by, |before| before.min(by)));
-        if again || shadow.halted_before {
+        // Nothing relies on a run without a process.
+        if again || shadow.halted_before || !shadow.started {
             return Ok(());
         }
         let wished_down = !shadow.reach.allowed || !shadow.in_plan;

@@ -291,3 +291,17 @@ fn a_run_that_ends_by_itself_is_recorded_as_the_run_that_it_was() {
         assert_eq!((record.state, record.ready), (State::Stopping, false));
     }
 }
+
+/// It was started again and has no process yet: nothing relies on that run, and it gets none.
+#[test]
+fn a_run_without_a_process_ends_before_those_that_need_it() {
+    let way = [
+        ("boot", "run a"),
+        ("a up", "run b"),
+        ("b up", "started"),
+        ("a exit 1", "tell b a Restarting"),
+        ("wait 200ms", "run a"),
+        ("stop a", "halt a, halt b"),
+    ];
+    check("a\nb: a", &way);
+}

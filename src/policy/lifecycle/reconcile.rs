@@ -340,8 +340,13 @@ impl Lifecycle {
         }
     }
 
-    /// Whether a dependent that is being ended too must be down before `module`.
+    /// Whether a dependent that is being ended too must be down before `module`. None relies on a
+    /// run that has no process yet: that one gets none.
     fn stop_is_blocked(&mut self, module: ModuleId) -> bool {
+        let slot = self.module(module);
+        if slot.state == State::Starting && slot.pid.is_none() {
+            return false;
+        }
         let dependents = self.graph.dependents(module);
         let from = self.module(module).stop_blocked_by as usize;
         let mut places = (from..dependents.len()).chain(0..from);
