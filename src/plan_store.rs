@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{CommittedConfig, FileEdit};
 use crate::os::private;
 
+/// The version of the files. A newer one only adds, so that an older mainstay can use them.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
 /// How many plans are kept.
 const PLANS_KEPT: usize = 32;
 

@@ -27,6 +27,7 @@ use crate::actors::holder_setup;
 use crate::actors::log_followers::LogFollowers;
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
+pub(crate) use crate::actors::upgrade::ProgramVersions;
 use crate::actors::{
     ActorRefs, CommittedPlan, Planned, RuntimeContext, SlotStore, launching, record, secret_files,
     settings_files,
@@ -139,6 +140,10 @@ async fn supervise(
     let ctx = Arc::clone(&running.ctx);
     let end = tokio::select! {
         end = running.wait() => end,
+        () = held.upgrade_accepted() => {
+            running.make_way(&held).await;
+            return Ok(0);
+        }
         never = service_report::follow(&ctx, &held) => match never {},
     };
     match end {
@@ -361,11 +366,23 @@ impl RunningRuntime {
         (&mut self.end).await.ok()
     }
 
-    /// Writes what is left, lets the holder go and ends the actors.
-    pub(crate) async fn close(self, held: &HolderClient, code: u8) {
+    /// Ends this runtime for an upgrade: writes what is left, and leaves everything else to the
+    /// next runtime.
+    async fn make_way(self, held: &HolderClient) {
+        self.routes.abort();
+        self.close_journal().await;
+        held.sent_before_end().await;
+    }
+
+    async fn close_journal(&self) {
         let journal = self.ctx.recorder.journal().clone();
         let _written =
             tokio::task::spawn_blocking(move || journal.close(JOURNAL_FLUSH_TIMEOUT)).await;
+    }
+
+    /// Writes what is left, lets the holder go and ends the actors.
+    pub(crate) async fn close(self, held: &HolderClient, code: u8) {
+        self.close_journal().await;
         let _there_were_none =
             fs::remove_dir_all(settings_files::folder(&self.ctx.configuration()));
         let _there_were_none = fs::remove_dir_all(secret_files::folder(&self.ctx.configuration()));
@@ -428,6 +445,7 @@ pub(crate) fn build(
         holder_pid: world.holder_pid,
         announce,
         directories_restored: tokio::sync::Notify::new(),
+        upgrade: world.upgrade.clone().into(),
         signalled_reloads: watch::Sender::default(),
         secrets: ArcSwap::default(),
         os,

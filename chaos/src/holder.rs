@@ -22,6 +22,7 @@ mod faults;
 mod history;
 mod requests;
 mod tree_stop;
+mod upgrade;
 mod violation;
 
 pub use history::{HolderBug, HolderFailure, HolderOptions, HolderSummary};
@@ -98,6 +99,7 @@ struct Sim {
     sweeping: bool,
     configured: bool,
     faults_left: u32,
+    upgrades: upgrade::Upgrades,
     exited: Option<u8>,
     check: Checker,
     trace: Vec<String>,
@@ -158,6 +160,7 @@ impl Sim {
             sweeping: false,
             configured: false,
             faults_left: options.faults,
+            upgrades: upgrade::Upgrades::default(),
             exited: None,
             check: Checker::default(),
             trace: Vec::new(),
@@ -245,6 +248,7 @@ impl Sim {
         self.effects()?;
         if self.exited.is_none() {
             self.check.on_time(self.now)?;
+            self.upgrades.on_time(self.now)?;
             let running = self.runtime.as_ref().map(|one| one.epoch);
             self.check.runtime(self.now, running)?;
         }
@@ -340,6 +344,8 @@ impl Sim {
                     return Err(HolderViolation::SentToNobody);
                 };
                 self.check.takeover(epoch, &infos)?;
+                let report = self.upgrade_report();
+                self.upgrades.check_report(report.as_ref())?;
                 for info in &infos {
                     let is_right = self.os.agrees(info);
                     if !is_right {
@@ -377,11 +383,18 @@ impl Sim {
 
     fn supervise(&mut self, effect: SupervisorEffect) -> Checked {
         match effect {
-            SupervisorEffect::StartRuntime => {
+            SupervisorEffect::StartRuntime { new_program } => {
+                self.program_starts(new_program)?;
                 if self.has_bug(HolderBug::StartTwice) {
-                    self.start_runtime()?;
+                    self.start_runtime(new_program)?;
                 }
-                self.start_runtime()
+                self.start_runtime(new_program)
+            }
+            SupervisorEffect::KeepNewProgram => {
+                if !self.has_bug(HolderBug::LoseNewProgram) {
+                    self.upgrades.keep_new();
+                }
+                Ok(())
             }
             SupervisorEffect::KillRuntime => self.kill_runtime(),
             SupervisorEffect::CloseChannel => {

@@ -69,6 +69,7 @@ pub(crate) mod source_files;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timer;
+pub(crate) mod upgrade;
 
 pub(crate) use actor_refs::ActorRefs;
 pub(crate) use planned::{CommittedPlan, Planned, PlannedModule};
@@ -113,6 +114,8 @@ pub(crate) struct RuntimeContext {
     pub(crate) announce: Option<ConsoleSink>,
     /// The holder created removed directories again: their files are to be written again.
     pub(crate) directories_restored: tokio::sync::Notify,
+    /// The last upgrade that the holder knows of.
+    pub(crate) upgrade: upgrade::LastUpgrade,
     /// Reloads that a signal requested.
     pub(crate) signalled_reloads: tokio::sync::watch::Sender<SignalledReloads>,
 }

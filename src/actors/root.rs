@@ -267,6 +267,7 @@ impl RootActorState {
         }
         self.start(myself, ActorRole::Gateway).await?;
         self.ctx.os.ready();
+        super::upgrade::on_ready(&self.ctx);
         Ok(())
     }
 

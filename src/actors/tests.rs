@@ -23,7 +23,7 @@ use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{
     CommandResult, Enforcement, FreezeReason, LiveProcess, LiveSetup, MachineSample, Os, OsEvent,
-    RunExit, RunHold, Sample, SampleRequest, TreeUsage,
+    RunExit, RunHold, Sample, SampleRequest, TreeUsage, UpgradeRequest,
 };
 
 mod health;
@@ -296,6 +296,12 @@ impl Os for FakeOs {
     fn stop_time_left(&self) -> Option<Duration> {
         let by = *self.stop_by.lock().expect("whole");
         by.map(|by| by.since(self.now()))
+    }
+    fn upgrade(
+        &self,
+        _: UpgradeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        Box::pin(std::future::ready(Err("there is no holder".to_owned())))
     }
     fn exit_holder(&self, _: u8) {}
     fn live_process(&self, instance: &Instance) -> Option<LiveProcess> {

@@ -136,6 +136,8 @@ pub(crate) enum Verb {
     Secret(SecretArgs),
     /// List and verify requests and their requesters
     Audit(AuditArgs),
+    /// Replace the running mainstay by another program, while all modules run on
+    Upgrade(UpgradeArgs),
     /// Send one request of the protocol and print its result as JSON
     Call(CallArgs),
     /// Install mainstay as a service of the system: systemd, launchd, Windows
@@ -150,6 +152,9 @@ pub(crate) enum Verb {
     /// The holder goes on as this program, executed by the one before
     #[command(hide = true)]
     Holder(HolderArgs),
+    /// The versions of what this program shares with others, for `upgrade`
+    #[command(hide = true)]
+    Versions,
 }
 
 #[cfg(test)]

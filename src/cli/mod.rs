@@ -57,6 +57,7 @@ mod terminal_text;
 mod time_argument;
 mod top;
 mod up;
+mod upgrade;
 mod what_if;
 mod why;
 
@@ -126,11 +127,13 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Config(args) => config::run(&args, global),
         Verb::Secret(args) => secret::run(&args, global),
         Verb::Audit(args) => audit::run(&args, global),
+        Verb::Upgrade(args) => upgrade::run(&args, global),
         Verb::Call(args) => call::run(&args, global),
         Verb::Service(args) => service::run(&args, global),
         Verb::Man(args) => man::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),
         Verb::Holder(args) => holder::run(&args),
+        Verb::Versions => upgrade::versions(),
     }
 }

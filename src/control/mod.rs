@@ -36,6 +36,7 @@ pub(crate) mod reload;
 pub(crate) mod reports;
 mod signal;
 pub(crate) mod system;
+mod upgrade;
 pub(crate) mod view_builder;
 pub(crate) mod why;
 

@@ -260,6 +260,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
             .collect(),
         issues,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        upgrade: ctx.upgrade.view(),
         plan: ctx.plan().number(),
         config_problem: now.config_problem.clone(),
         runtime_values: runtime_values(ctx),

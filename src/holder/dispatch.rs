@@ -92,6 +92,7 @@ impl Engine {
                 .supervisor
                 .stop_started(monotonic(), Duration::from_millis(within_ms)),
             HolderRequest::NotifyServiceManager { text } => self.notify_service_manager(text),
+            HolderRequest::Upgrade { program, note } => self.upgrade(&program, note),
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
         self.perform_effects();

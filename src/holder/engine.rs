@@ -304,6 +304,7 @@ impl Engine {
             sockets: self.kept_sockets(),
             tree: self.tree().to_owned(),
             stopping: self.supervisor.is_stopping(),
+            upgrade: self.supervisor.last_upgrade(),
         }));
         self.channel.start_takeover();
         self.send_message_with(&world, listeners);

@@ -134,6 +134,15 @@ pub enum HolderRequest {
         /// Assignments, one a line.
         text: String,
     },
+    /// Run the runtime with this program from now on; it has to be ready within 10 seconds, or the
+    /// one before is used again. Answered by `UpgradeAnswered`.
+    Upgrade {
+        /// Absolute. On Linux its descriptor travels with the frame, and is what is executed.
+        program: String,
+        /// Kept for later runtimes, and never read.
+        #[serde(default)]
+        note: String,
+    },
     /// Everything is stopped: kill what still runs, then exit.
     Exit {
         /// The exit code of the holder.
@@ -278,6 +287,13 @@ pub enum HolderMessage {
     },
     /// SIGHUP arrived.
     ReloadRequested,
+    /// The answer to `Upgrade`. Without a problem the runtime has to exit now: the new program is
+    /// started next.
+    UpgradeAnswered {
+        /// Why the program is not replaced.
+        #[serde(default)]
+        problem: Option<String>,
+    },
     /// The runtime has been silent for long: it is to send `Pong`.
     Ping,
     /// What only a newer holder sends; it is ignored.
@@ -325,6 +341,39 @@ pub struct TakeoverState {
     /// A stop was asked for and is not finished.
     #[serde(default)]
     pub stopping: bool,
+    /// The last upgrade of the runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeReport>,
+}
+
+/// An upgrade of the runtime, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeReport {
+    /// Upgrades of this holder are counted from 1.
+    pub number: u32,
+    /// What became of it.
+    pub state: UpgradeState,
+    /// What came with the request.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// What became of an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum UpgradeState {
+    /// The runtime that reads this is the new program: the upgrade is done when it is ready.
+    Pending,
+    /// The new program is in use.
+    Done,
+    /// The old program is in use again.
+    RolledBack {
+        /// How the new one ended.
+        problem: String,
+    },
+    /// What only a newer holder knows.
+    #[serde(other)]
+    Other,
 }
 
 /// An instance the holder knows.

@@ -27,6 +27,8 @@ pub(crate) type RuntimeStart = io::Result<(OwnedFd, i32)>;
 pub(crate) struct RuntimeProcess {
     pub(crate) command: RuntimeCommand,
     pub(crate) program: Arc<Program>,
+    /// Of the upgrade that is in flight, or was rolled back.
+    pub(crate) new_program: Option<Arc<Program>>,
     pub(crate) signals: Signals,
     /// Started in the foreground of a terminal: SIGHUP means that the terminal was closed.
     pub(crate) terminal: bool,
@@ -50,6 +52,7 @@ impl RuntimeProcess {
         reserve_channel_fd()?;
         Ok(RuntimeProcess {
             program: Arc::new(program),
+            new_program: None,
             command,
             signals: take_signals()?,
             terminal: io::stdin().is_terminal() || io::stderr().is_terminal(),
@@ -62,9 +65,16 @@ impl RuntimeProcess {
     /// Has another thread start the runtime with a fresh channel, so that the loop does not wait
     /// for its exec; [`EngineEvent::RuntimeStarted`] says that there is a result. `bare`: the table
     /// of descriptors may be copied, for nothing but what the holder starts with is in it.
-    pub(crate) fn start(&mut self, queue: &Arc<EngineQueue>, bare: bool) -> io::Result<()> {
+    pub(crate) fn start(
+        &mut self,
+        queue: &Arc<EngineQueue>,
+        bare: bool,
+        new_program: bool,
+    ) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
-        let (command, program) = (self.command.clone(), Arc::clone(&self.program));
+        let tried = self.new_program.as_ref().filter(|_| new_program);
+        let program = Arc::clone(tried.unwrap_or(&self.program));
+        let command = self.command.clone();
         let (result, starting) = sync_channel(1);
         let (pid, tells_pid) = pipe()?;
         fcntl(&pid, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -87,6 +97,14 @@ impl RuntimeProcess {
         })?;
         (self.starting, self.starting_pid) = (Some(starting), Some(pid));
         Ok(())
+    }
+
+    /// Later starts use the program of the last upgrade.
+    pub(crate) fn keep_new_program(&mut self) {
+        self.program = self
+            .new_program
+            .take()
+            .unwrap_or_else(|| Arc::clone(&self.program));
     }
 
     /// Does not wait for the start in flight any longer; returns its process, if there is one. A

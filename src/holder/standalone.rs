@@ -3,6 +3,7 @@
 //! Never decides when the runtime is started or killed: the supervisor does.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::clock::monotonic;
 use crate::engine::{Engine, EngineOptions};
-use crate::kernel;
+use crate::kernel::{self, Program};
 use crate::machines::runtime_supervisor::{EXEC_TIMEOUT, RUNTIME_EXIT_TIMEOUT};
 use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState, millis};
 use crate::messages::HolderMessage;
@@ -65,7 +66,12 @@ impl Engine {
         self.perform_effects();
         while let Some(effect) = self.supervisor.next_effect(monotonic()) {
             match effect {
-                SupervisorEffect::StartRuntime => self.start_runtime(),
+                SupervisorEffect::StartRuntime { new_program } => self.start_runtime(new_program),
+                SupervisorEffect::KeepNewProgram => {
+                    self.runtime
+                        .iter_mut()
+                        .for_each(|one| one.keep_new_program());
+                }
                 SupervisorEffect::KillRuntime => {
                     let starting = self.runtime.as_mut().and_then(|one| one.abandon_start());
                     if let Some(pid) = self.runtime_pid().or(starting) {
@@ -128,10 +134,10 @@ impl Engine {
         }
     }
 
-    fn start_runtime(&mut self) {
+    fn start_runtime(&mut self, new_program: bool) {
         let bare = self.context.is_none() && self.setup_in_flight.is_none();
         let runtime = self.runtime.as_mut();
-        let started = runtime.map(|runtime| runtime.start(&self.queue, bare));
+        let started = runtime.map(|runtime| runtime.start(&self.queue, bare, new_program));
         if let Some(Err(problem)) = started {
             self.runtime_start_failed(&problem);
         }
@@ -161,6 +167,25 @@ impl Engine {
             None => {}
         }
         self.reap_again |= std::mem::take(&mut self.reap_retry);
+    }
+
+    /// Another program takes the place of the runtime, unless that is not possible.
+    pub(crate) fn upgrade(&mut self, program: &str, note: String) {
+        let fd = self.channel.take_fds(1).pop();
+        let opened = Program::passed(program, fd);
+        let requested = || self.supervisor.upgrade_requested(monotonic(), note);
+        let problem = match (&mut self.runtime, opened) {
+            (Some(runtime), Ok(program)) => {
+                let accepted = requested();
+                if accepted.is_ok() {
+                    runtime.new_program = Some(Arc::new(program));
+                }
+                accepted.err().map(str::to_owned)
+            }
+            (_, Err(problem)) => Some(problem.to_string()),
+            (None, _) => requested().err().map(str::to_owned),
+        };
+        self.send(&HolderMessage::UpgradeAnswered { problem });
     }
 
     fn runtime_start_failed(&mut self, problem: &io::Error) {

@@ -70,15 +70,15 @@ pub fn describe(event: &Event) -> String {
         | EventKind::ConfigRejected
         | EventKind::ConfigRolledBack
         | EventKind::ConfigProblemCleared => configuration(event.kind, facts),
-        EventKind::OperationFinished => {
-            format!("{} {}", operation(event, facts), operation_result(event))
-        }
+        EventKind::OperationFinished => finished(event, facts),
         EventKind::SystemStatusChanged
         | EventKind::SystemOverloaded
         | EventKind::SystemResumed
         | EventKind::ActorRestarted
         | EventKind::RuntimeStarted
         | EventKind::RuntimeReturned
+        | EventKind::RuntimeUpgraded
+        | EventKind::RuntimeUpgradeFailed
         | EventKind::ClientRefused
         | EventKind::JournalGap => system(event, facts),
     }
@@ -467,6 +467,7 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
             let reason = prefixed("; last runtime: ", facts.text("reason"));
             format!("the runtime returned{away}{adopted}{exits}{reason}")
         }
+        EventKind::RuntimeUpgraded | EventKind::RuntimeUpgradeFailed => upgrade(event, facts),
         EventKind::ClientRefused => {
             let method = prefixed(" ", facts.text("method"));
             let code = prefixed(": ", facts.text("code"));
@@ -478,6 +479,24 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
         }
         _ => gap(facts),
     }
+}
+
+fn finished(event: &Event, facts: PayloadReader<'_>) -> String {
+    format!("{} {}", operation(event, facts), operation_result(event))
+}
+
+fn upgrade(event: &Event, facts: PayloadReader<'_>) -> String {
+    let program = prefixed(" to ", facts.text("program"));
+    let version = match (facts.text("from"), facts.text("to")) {
+        (Some(from), Some(to)) if from != to => format!(" (version {to}, was {from})"),
+        (_, Some(to)) => format!(" (version {to})"),
+        _ => String::new(),
+    };
+    if event.kind == EventKind::RuntimeUpgraded {
+        return format!("the runtime was upgraded{program}{version}");
+    }
+    let reason = prefixed(": ", facts.text("reason"));
+    format!("the upgrade{program}{version} was rolled back{reason}")
 }
 
 fn gap(facts: PayloadReader<'_>) -> String {

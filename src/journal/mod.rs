@@ -44,6 +44,7 @@ use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Event, Timestamp};
 
 pub use actions::{AdminAction, admin_actions};
+pub(crate) use database::schema_version;
 pub use describe::{describe, format_millis};
 pub use new_event::NewEvent;
 pub use offline::OfflineJournal;

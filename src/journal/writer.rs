@@ -396,7 +396,9 @@ impl Writer {
         if done && closed && sequence::read(&self.directory) == Some(self.reserved) {
             let next = super::lock(&self.shared.intake).next();
             // If this fails, the next run begins with the next block and a gap event.
-            let _ = sequence::write(&self.directory, next, false);
+            if sequence::write(&self.directory, next, false).is_ok() {
+                self.shared.update_watermark(|mark| mark.next = next);
+            }
         }
         done
     }

@@ -25,7 +25,7 @@ use super::forensics;
 use super::holder_client::{HolderClient, lock};
 use super::{
     CommandResult, Enforcement, FreezeReason, LiveProcess, LiveSetup, Os, OsEvent, RunExit,
-    RunHold, Sample, SampleRequest,
+    RunHold, Sample, SampleRequest, UpgradeRequest,
 };
 
 #[cfg(all(test, unix))]
@@ -451,6 +451,13 @@ impl Os for EmbeddedOs {
 
     fn stop_time_left(&self) -> Option<Duration> {
         self.held.stop_time_left()
+    }
+
+    fn upgrade(
+        &self,
+        upgrade: UpgradeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        self.held.upgrade(upgrade)
     }
 
     fn exit_holder(&self, code: u8) {

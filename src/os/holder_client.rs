@@ -27,7 +27,7 @@ use super::sampler::Sampler;
 use super::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
 use super::{
     CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
-    SampleRequest, machine,
+    SampleRequest, UpgradeRequest, machine,
 };
 
 mod apply;
@@ -35,10 +35,12 @@ mod apply;
 mod freezer;
 mod hold;
 mod holder_lost;
+mod leave;
 #[cfg(unix)]
 mod sockets;
 #[cfg(unix)]
 mod starts;
+mod upgrade;
 
 /// Facts that may wait for the router; a holder that tells faster than we listen waits in its
 /// own bounded buffer.
@@ -53,9 +55,6 @@ const ASKS_BYTES_EARLY: usize = 4 * 1024;
 
 /// How long a disk may take to what is read from it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the last word to the holder may take.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of one instance.
 #[derive(Default)]
@@ -116,6 +115,7 @@ pub(crate) struct HolderClient {
     gone: AtomicBool,
     /// When the holder ends everything, once a stop has begun.
     stop_by: AtomicU64,
+    upgrade: upgrade::PendingUpgrade,
     facts: mpsc::Sender<OsEvent>,
     handle: Handle,
 }
@@ -194,6 +194,7 @@ impl HolderClient {
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
             stop_by: AtomicU64::new(MonoTime::NEVER.0),
+            upgrade: upgrade::PendingUpgrade::default(),
             facts,
             handle: Handle::current(),
         });
@@ -205,17 +206,6 @@ impl HolderClient {
         tokio::spawn(write_requests(Arc::clone(&held), speaking));
         tokio::spawn(read_messages(Arc::clone(&held), hearing, wire.decoder));
         Ok((held, receiver))
-    }
-
-    /// Sends the exit request of the holder and waits until it is sent.
-    pub(crate) async fn exit_holder_and_wait(&self, code: u8) {
-        let last = async {
-            // An earlier message may have left a permit.
-            let _stale = tokio::time::timeout(Duration::ZERO, self.sent.notified()).await;
-            self.exit_holder(code);
-            self.sent.notified().await;
-        };
-        let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
     }
 
     /// Sends assignments of sd_notify(3) to the service manager that started the holder, if there
@@ -286,6 +276,7 @@ impl HolderClient {
             }),
             HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
             HolderMessage::Ping => Some(OsEvent::PingReceived),
+            HolderMessage::UpgradeAnswered { problem } => self.upgrade_answered(problem),
             HolderMessage::Takeover(_)
             | HolderMessage::Configured { .. }
             | HolderMessage::Refused { .. }
@@ -573,6 +564,13 @@ impl Os for HolderClient {
     fn stop_time_left(&self) -> Option<Duration> {
         let by = MonoTime(self.stop_by.load(Ordering::Relaxed));
         (by != MonoTime::NEVER).then(|| by.since(self.now()))
+    }
+
+    fn upgrade(
+        &self,
+        upgrade: UpgradeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        self.request_upgrade(upgrade)
     }
 
     fn exit_holder(&self, code: u8) {

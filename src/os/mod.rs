@@ -62,6 +62,7 @@ pub(crate) mod process_limit;
 #[cfg(windows)]
 #[path = "process_limit_windows.rs"]
 pub(crate) mod process_limit;
+pub(crate) mod program;
 mod sampler;
 #[cfg(target_os = "linux")]
 mod socket_use;
@@ -82,10 +83,14 @@ pub(crate) mod usage;
 
 pub(crate) use command::CommandResult;
 pub(crate) use enforcement::Enforcement;
-pub(crate) use mainstay_holder::messages::{HolderSetup, LiveSetup, MAX_RECORD_BYTES};
+pub(crate) use mainstay_holder::messages::{
+    HolderSetup, LiveSetup, MAX_RECORD_BYTES, UpgradeReport, UpgradeState,
+    VERSION as CHANNEL_VERSION,
+};
 #[cfg(windows)]
 pub(crate) use mainstay_holder::preflight;
 pub(crate) use peer::PeerCredentials;
+pub(crate) use program::UpgradeRequest;
 #[cfg(test)]
 pub(crate) use usage::MachineSample;
 pub(crate) use usage::{Sample, SampleRequest, TreeUsage};
@@ -162,6 +167,12 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn stopping(&self, within: Duration);
     /// What is left of the shortest time that `stopping` was given; None: nothing is being stopped.
     fn stop_time_left(&self) -> Option<Duration>;
+    /// Requests that another program takes the place of this runtime; when that is accepted, this
+    /// runtime ends.
+    fn upgrade(
+        &self,
+        upgrade: UpgradeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
     /// Ends everything: the holder exits with this code.
     fn exit_holder(&self, code: u8);
     /// The living main process of an instance.

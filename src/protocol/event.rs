@@ -110,6 +110,12 @@ wire_enum! {
         RuntimeStarted = "runtime.started",
         /// The runtime died and is back; payload `{adopted, exits, away_ms, reason}`.
         RuntimeReturned = "runtime.returned",
+        /// The runtime was replaced by another program on request; payload
+        /// `{number, program, from, to}`: its path, and the versions. An administrative row.
+        RuntimeUpgraded = "runtime.upgraded",
+        /// The other program was not ready in time, and the one before runs again; payload
+        /// `{number, program, from, to, reason}`. An administrative row.
+        RuntimeUpgradeFailed = "runtime.upgrade_failed",
         /// A person or a program asked for an operation; payload `{operation}`: `start`, `stop`,
         /// `restart`; without a module it concerns the whole system. An administrative row.
         OperationRequested = "operation.requested",

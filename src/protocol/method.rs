@@ -175,6 +175,23 @@ pub struct HoldParams {
     pub for_ms: u64,
 }
 
+/// Parameters of `system.upgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct UpgradeParams {
+    /// The absolute path of the program.
+    pub program: String,
+}
+
+/// Result of `system.upgrade`: the program is accepted and replaces the runtime now, which closes
+/// the connection. `system.status` says later what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct UpgradeResult {
+    /// The version that runs.
+    pub from: String,
+    /// The version of the program.
+    pub to: String,
+}
+
 /// Result of `module.hold` and `module.release`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HoldResult {

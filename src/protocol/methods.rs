@@ -102,6 +102,9 @@ macro_rules! method_table {
             /// Stops all modules in reverse dependency order, then mainstay.
             SystemStop SYSTEM_STOP "system.stop" Admin Changes m::StopParams => m::Empty,
                 r#"{"timeout_ms":30000}"#;
+            /// Replaces the runtime by another program, or keeps the one that runs; modules run on.
+            SystemUpgrade SYSTEM_UPGRADE "system.upgrade" Admin Changes
+                m::UpgradeParams => m::UpgradeResult, r#"{"program":"/usr/bin/mainstay"}"#;
             /// Lists the modules with their state; in pages if a page is requested.
             ModuleList MODULE_LIST "module.list" Observe Reads
                 m::PageParams => Vec<v::ModuleView>, "{}";

@@ -202,6 +202,9 @@ pub struct SystemView {
     pub issues: Vec<String>,
     /// mainstay's version.
     pub version: String,
+    /// The last upgrade since `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeView>,
     /// The number of the plan in force.
     pub plan: u64,
     /// Why the files on disk are not in force; null when they are.
@@ -221,6 +224,38 @@ pub struct SystemView {
     pub usage: MachineUsage,
     /// What mainstay itself uses.
     pub self_usage: SelfUsage,
+}
+
+wire_enum! {
+    /// What became of an upgrade.
+    UpgradeOutcome {
+        /// The new program is not ready yet.
+        Pending = "pending",
+        /// The new program is in use.
+        Done = "done",
+        /// The new program was not ready in time: the one before is in use again.
+        RolledBack = "rolled_back",
+    }
+}
+
+/// An upgrade of the runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct UpgradeView {
+    /// Upgrades are counted from 1, from `up` on.
+    pub number: u32,
+    /// What became of it.
+    pub outcome: UpgradeOutcome,
+    /// Why it was rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The path of the new program.
+    pub program: String,
+    /// The version before.
+    pub from: String,
+    /// The version of the new program.
+    pub to: String,
+    /// When it was requested.
+    pub requested_at: Timestamp,
 }
 
 /// How many modules are in each state; a completed task is done, not stopped.

@@ -28,7 +28,7 @@ use crate::config::ConfigSources;
 use crate::os::transport::ListenerHandle;
 use crate::os::{
     CommandResult, Enforcement, FreezeReason, HolderSetup, LiveProcess, LiveSetup, Os, OsEvent,
-    RunExit, RunHold, Sample, SampleRequest, TreeUsage,
+    RunExit, RunHold, Sample, SampleRequest, TreeUsage, UpgradeRequest,
 };
 
 /// Events of the machine that may wait for the runtime.
@@ -444,6 +444,12 @@ impl Os for MachineOs {
     }
     fn stop_time_left(&self) -> Option<Duration> {
         self.machine.stop_time_left()
+    }
+    fn upgrade(
+        &self,
+        _: UpgradeRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        Box::pin(std::future::ready(Err("there is no holder".to_owned())))
     }
     fn exit_holder(&self, _: u8) {}
     fn live_process(&self, instance: &Instance) -> Option<LiveProcess> {

@@ -92,6 +92,7 @@ mod terminal;
 mod tidy;
 mod tree_stops;
 mod trees;
+mod upgrade;
 mod verbs;
 mod watched_sources;
 mod why;

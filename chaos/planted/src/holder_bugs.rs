@@ -376,4 +376,40 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
         plant: "let close_at = now + if PLANTED { Duration::from_secs(3600) } else { \
                 RUNTIME_EXIT_TIMEOUT }; self.process",
     },
+    Bug {
+        name: "a new program that is ready is not kept",
+        file: "runtime_supervisor/upgrade.rs",
+        find: "self.keep = true;",
+        plant: "self.keep = !PLANTED;",
+    },
+    Bug {
+        name: "a new program that fails is tried again",
+        file: "runtime_supervisor/upgrade.rs",
+        find: "let is_trial = self.ready_by().is_some();",
+        plant: "let is_trial = self.ready_by().is_some() && !PLANTED;",
+    },
+    Bug {
+        name: "a new program has all the time to be ready",
+        file: "runtime_supervisor/upgrade.rs",
+        find: "let ready_by = now + TRIAL_TIMEOUT;",
+        plant: "let ready_by = now + if PLANTED { TRIAL_TIMEOUT * 6 } else { TRIAL_TIMEOUT };",
+    },
+    Bug {
+        name: "a runtime that does not exit for its upgrade is kept",
+        file: "runtime_supervisor.rs",
+        find: "*kill_at = Some(now + RETIRE_TIMEOUT);",
+        plant: "*kill_at = Some(now + RETIRE_TIMEOUT).filter(|_| !PLANTED);",
+    },
+    Bug {
+        name: "two upgrades are in flight",
+        file: "runtime_supervisor.rs",
+        find: "if self.upgrades.is_in_flight() {",
+        plant: "if self.upgrades.is_in_flight() && !PLANTED {",
+    },
+    Bug {
+        name: "the result of an upgrade is not told",
+        file: "runtime_supervisor.rs",
+        find: "self.upgrades.last() }",
+        plant: "self.upgrades.last().filter(|_| !PLANTED) }",
+    },
 ];

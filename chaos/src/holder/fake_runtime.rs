@@ -46,6 +46,7 @@ pub(super) enum Request {
     },
     Ready,
     Pong,
+    Upgrade,
     Stopping {
         timeout: Duration,
     },
@@ -65,6 +66,9 @@ pub(super) enum Delivery {
     },
     /// The setup cannot be used.
     Refused,
+    UpgradeAnswered {
+        accepted: bool,
+    },
 }
 
 /// What the runtime does by itself, later.
@@ -112,6 +116,9 @@ pub(super) struct FakeRuntime {
     pub(super) views: BTreeMap<String, View>,
     /// It neither reads nor answers any more.
     pub(super) unresponsive: bool,
+    /// It retires, or is a new program that is not ready.
+    pub(super) may_be_killed: bool,
+    pub(super) never_ready: bool,
     taken_over: bool,
     stopping: bool,
     is_first: bool,
@@ -123,6 +130,8 @@ impl FakeRuntime {
             epoch,
             views: BTreeMap::new(),
             unresponsive: false,
+            may_be_killed: false,
+            never_ready: false,
             taken_over: false,
             stopping: false,
             is_first,
@@ -172,6 +181,7 @@ impl Sim {
                 let delay = self.rng.span(Duration::from_secs(20));
                 self.after(delay, Item::RuntimeExits(epoch));
             }
+            Delivery::UpgradeAnswered { accepted } => self.upgrade_answered(epoch, accepted),
             Delivery::Message(message) => self.on_message(*message),
         }
     }
@@ -196,11 +206,14 @@ impl Sim {
                 view.is_none_or(|view| matches!(view, View::Idle(_)))
             })
             .collect();
+        let never_ready = runtime.never_ready;
         if runtime.is_first {
             self.request(Request::Configure);
         }
         let delay = self.rng.span(Duration::from_millis(500));
-        self.later(delay, RuntimeTimer::Ready);
+        if !never_ready {
+            self.later(delay, RuntimeTimer::Ready);
+        }
         for name in idle {
             let delay = self.rng.span(Duration::from_millis(200));
             self.later(delay, RuntimeTimer::Start(name));
@@ -374,7 +387,7 @@ impl Sim {
         Ok(())
     }
 
-    pub(super) fn start_runtime(&mut self) -> Checked {
+    pub(super) fn start_runtime(&mut self, new_program: bool) -> Checked {
         if self.has_bug(HolderBug::IgnoreStart) && self.last_epoch > 0 {
             return Ok(());
         }
@@ -384,6 +397,9 @@ impl Sim {
             return Ok(());
         }
         self.connect_runtime()?;
+        if new_program {
+            self.break_new_program();
+        }
         self.supervisor.runtime_started(self.now);
         self.roster.runtime_connected(self.now);
         if self.has_bug(HolderBug::ConnectTwice) {
@@ -407,11 +423,13 @@ impl Sim {
         let Some(runtime) = &self.runtime else {
             return Ok(());
         };
-        if !runtime.unresponsive && !self.check.is_refused() {
+        let may_be_killed = runtime.unresponsive || runtime.may_be_killed;
+        if !may_be_killed && !self.check.is_refused() {
             return Err(HolderViolation::ResponsiveKilled);
         }
         let epoch = runtime.epoch;
-        if !self.has_bug(HolderBug::IgnoreUnresponsive) {
+        let spares = self.has_bug(HolderBug::SpareRetiring) && runtime.may_be_killed;
+        if !spares && !self.has_bug(HolderBug::IgnoreUnresponsive) {
             let delay = self.rng.span(Duration::from_millis(20));
             self.after(delay, Item::RuntimeExits(epoch));
         }

@@ -40,7 +40,8 @@ impl Sim {
             }
             95..97 => self.suspend(),
             97 if self.rng.permille(200) => self.request_stop(),
-            _ => self.read_again(),
+            97 => self.read_again(),
+            _ => self.request_upgrade(),
         }
     }
 
@@ -169,6 +170,7 @@ impl Sim {
         let lasted = self.rng.span(Duration::from_secs(60));
         self.note(|| format!("suspended for {lasted:?}"));
         self.check.slept(lasted);
+        self.upgrades.slept(lasted);
         self.now += lasted;
         if self.rng.permille(500) {
             let agenda = std::mem::take(&mut self.agenda).into_iter();

@@ -83,11 +83,17 @@ pub enum HolderBug {
     NeverExit,
     /// The holder exits and leaves its processes alone.
     SkipFinalKill,
+    /// A new program that is ready is not kept for later starts.
+    LoseNewProgram,
+    /// A runtime that does not exit for its upgrade is not killed.
+    SpareRetiring,
+    /// The next runtime is not sent what became of an upgrade.
+    LoseUpgradeReport,
 }
 
 impl HolderBug {
     /// All of them.
-    pub const ALL: [HolderBug; 30] = [
+    pub const ALL: [HolderBug; 33] = [
         HolderBug::IgnoreFence,
         HolderBug::BurnGenerations,
         HolderBug::MissExits,
@@ -118,6 +124,9 @@ impl HolderBug {
         HolderBug::LoseStopRequests,
         HolderBug::NeverExit,
         HolderBug::SkipFinalKill,
+        HolderBug::LoseNewProgram,
+        HolderBug::SpareRetiring,
+        HolderBug::LoseUpgradeReport,
     ];
 }
 
@@ -142,6 +151,8 @@ pub struct HolderSummary {
     pub suspensions: u64,
     /// Runtimes that were started.
     pub runtimes: u64,
+    /// Upgrades of the runtime that were accepted.
+    pub upgrades: u64,
     /// Runtimes that stopped reading and answering.
     pub unresponsive: u64,
     /// Messages that were in flight when a channel closed.
@@ -161,6 +172,7 @@ impl std::ops::AddAssign for HolderSummary {
         self.reused_pids += other.reused_pids;
         self.suspensions += other.suspensions;
         self.runtimes += other.runtimes;
+        self.upgrades += other.upgrades;
         self.unresponsive += other.unresponsive;
         self.dropped_messages += other.dropped_messages;
         self.lasted += other.lasted;

@@ -78,7 +78,8 @@ impl Sim {
                 self.check.forgotten(&name);
                 self.roster.forget_requested(&name);
             }
-            Request::Ready => self.supervisor.runtime_ready(self.now),
+            Request::Ready => self.runtime_is_ready(),
+            Request::Upgrade => self.upgrade()?,
             Request::Pong => {}
             Request::Stopping { timeout } => self.stop_started(timeout),
             Request::Exit { .. } if self.has_bug(HolderBug::NeverExit) => {}

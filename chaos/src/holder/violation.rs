@@ -62,6 +62,12 @@ pub enum HolderViolation {
     ViewDiffers(String),
     /// Long after the last fault a module does not run.
     NotRunning(String),
+    /// A runtime was started with a program that is not the one in use or on trial.
+    WrongProgram(u32),
+    /// An upgrade is in flight for too long.
+    UpgradeTooLong,
+    /// A runtime was sent a wrong result of the last upgrade, or none.
+    WrongUpgradeReport,
     /// A deadline has passed and nothing comes of it: the holder would spin.
     Spins,
     /// One input has effects without end.
@@ -70,7 +76,7 @@ pub enum HolderViolation {
 
 impl HolderViolation {
     /// How many there are.
-    pub const COUNT: usize = 31;
+    pub const COUNT: usize = 34;
 
     /// The name of the variant, for a list of those that were found.
     #[must_use]

@@ -2,6 +2,7 @@
 //! Owns their names.
 //! Never reads the environment or a file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -65,6 +66,26 @@ pub(crate) struct HolderArgs {
     /// Say whether what the standard input has could be used
     #[arg(long, conflicts_with = "state")]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The runtime is replaced: everything but the small parent of the modules, \
+which keeps its
+program until the next `mainstay up`. When the new program is not ready within 10 seconds, the
+one before runs again, and the exit code is 1.
+
+Examples:
+  mainstay upgrade                              to the program that is typed here
+  mainstay upgrade --binary /opt/new/mainstay"
+)]
+pub(crate) struct UpgradeArgs {
+    /// The program [default: the one of this command]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -142,6 +142,13 @@ impl Program {
         Ok(Program(own_fd(raw)))
     }
 
+    /// One that was opened by another process, which knows it by this path.
+    pub(crate) fn passed(_: &str, fd: Option<OwnedFd>) -> io::Result<Program> {
+        let fd = fd.ok_or(io::ErrorKind::NotFound)?;
+        let raw = nix::fcntl::fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(10))?;
+        Ok(Program(own_fd(raw)))
+    }
+
     /// What is to be in the table of the process that executes it.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())

@@ -7,6 +7,11 @@ use std::time::Duration;
 use mainstay_process::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::messages::UpgradeReport;
+use upgrade::{REPLACED, RETIRE_TIMEOUT, TRIAL_UNREADY, Upgrades};
+
+mod upgrade;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A runtime that was ready this long resets the count of failures.
@@ -26,7 +31,12 @@ const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SupervisorEffect {
     /// Start the runtime on a new channel; followed by `runtime_started` or `start_failed`.
-    StartRuntime,
+    StartRuntime {
+        /// With the program of the upgrade in flight.
+        new_program: bool,
+    },
+    /// The program of the upgrade is the one in use from now on.
+    KeepNewProgram,
     /// Kill the process of the runtime, or abandon its start if that has no result yet.
     KillRuntime,
     /// Close the channel without reading the rest of it.
@@ -140,6 +150,8 @@ pub struct RuntimeSupervisor {
     #[serde(skip)]
     status_written: Option<(SystemState, u32, bool)>,
     exit_code: Option<u8>,
+    #[serde(default, skip_serializing_if = "Upgrades::is_empty")]
+    upgrades: Upgrades,
 }
 
 impl RuntimeSupervisor {
@@ -174,6 +186,7 @@ impl RuntimeSupervisor {
             last_exit_text: None,
             status_written: None,
             exit_code: None,
+            upgrades: Upgrades::default(),
         }
     }
 
@@ -219,7 +232,8 @@ impl RuntimeSupervisor {
     /// The runtime process runs and has `channel` as its endpoint.
     pub fn runtime_started(&mut self, now: Duration) {
         self.restarts += u32::from(self.was_ready);
-        let kill_at = Some(now + READY_TIMEOUT);
+        let kill_at = self.upgrades.ready_by().unwrap_or(now + READY_TIMEOUT);
+        let kill_at = Some(kill_at);
         self.process = Process::Running { kill_at };
         self.channel_opened(now);
     }
@@ -229,9 +243,14 @@ impl RuntimeSupervisor {
         if self.last_exit_text.as_ref() != Some(&text) {
             self.status_written = None; // it names the cause
         }
+        let rolled_back = self.upgrades.roll_back(&text);
         self.last_exit_text = Some(text);
         if !self.was_ready {
             return self.exit(1);
+        }
+        if rolled_back {
+            self.process = Process::Down { start_at: now };
+            return;
         }
         self.failures += 1;
         let start_at = now + self.backoff().max(BACKOFF_MIN);
@@ -295,8 +314,11 @@ impl RuntimeSupervisor {
         let Process::Exited { exit, .. } = std::mem::replace(&mut self.process, down) else {
             return;
         };
-        let fault = self.fault.take().map(str::to_owned);
-        self.last_exit_text = Some(fault.unwrap_or(exit.text));
+        let retired = self.upgrades.is_retiring().then_some(REPLACED);
+        let fault = self.fault.take().or(retired).map(str::to_owned);
+        let text = fault.unwrap_or(exit.text);
+        let rolled_back = self.upgrades.roll_back(&text);
+        self.last_exit_text = Some(text);
         if let Some(code) = self.refused {
             return self.exit(code);
         }
@@ -309,6 +331,12 @@ impl RuntimeSupervisor {
             if now.saturating_sub(at) >= STABLE_AFTER {
                 self.failures = 0;
             }
+        }
+        if retired.is_some() {
+            self.upgrades.retired(now);
+        }
+        if retired.is_some() || rolled_back {
+            return; // no failure of the program in use: the next one starts at once
         }
         self.failures += 1;
         let start_at = now + self.backoff();
@@ -351,6 +379,41 @@ impl RuntimeSupervisor {
         }
         self.was_ready = true;
         self.ready_at = Some(now);
+        self.upgrades.ready();
+    }
+
+    /// The runtime requests that another program takes its place: it has to exit then.
+    ///
+    /// # Errors
+    /// Why that is not possible now.
+    pub fn upgrade_requested(&mut self, now: Duration, note: String) -> Result<(), &'static str> {
+        if self.upgrades.is_in_flight() {
+            return Err("another upgrade is in flight");
+        }
+        if self.is_stopping() {
+            return Err("the system is stopping");
+        }
+        let Process::Running { kill_at } = &mut self.process else {
+            return Err("the runtime is a part of an application");
+        };
+        if self.ready_at.is_none() {
+            return Err("the runtime is not ready yet");
+        }
+        *kill_at = Some(now + RETIRE_TIMEOUT);
+        self.upgrades.begin(note);
+        Ok(())
+    }
+
+    /// Whether the program of the runtime is being replaced.
+    #[must_use]
+    pub fn is_upgrading(&self) -> bool {
+        self.upgrades.is_in_flight()
+    }
+
+    /// The last upgrade, and what became of it.
+    #[must_use]
+    pub fn last_upgrade(&self) -> Option<UpgradeReport> {
+        self.upgrades.last()
     }
 
     /// A signal requested a stop: the runtime is to stop everything in order.
@@ -406,6 +469,9 @@ impl RuntimeSupervisor {
         if self.exit_code.is_some() {
             return None;
         }
+        if self.upgrades.take_keep() {
+            return Some(SupervisorEffect::KeepNewProgram);
+        }
         self.stop_request(now)
             .or_else(|| self.heartbeat(now))
             .or_else(|| self.process_effect(now))
@@ -441,19 +507,23 @@ impl RuntimeSupervisor {
     fn process_effect(&mut self, now: Duration) -> Option<SupervisorEffect> {
         match &mut self.process {
             Process::Down { start_at } if *start_at <= now => {
-                let abandon_at = now + EXEC_TIMEOUT;
+                let ready_by = self.upgrades.ready_by();
+                let abandon_at = ready_by.unwrap_or(now + EXEC_TIMEOUT);
                 self.process = Process::Starting { abandon_at };
-                Some(SupervisorEffect::StartRuntime)
+                let new_program = ready_by.is_some();
+                Some(SupervisorEffect::StartRuntime { new_program })
             }
             Process::Starting { abandon_at } if *abandon_at <= now => {
-                let text = "cannot start the runtime: it did not execute its program within 30s";
-                self.start_failed(now, text.to_owned());
+                let limit = self.upgrades.ready_by().map_or("30s", |_| "10s");
+                let text = "cannot start the runtime: it did not execute its program within ";
+                self.start_failed(now, format!("{text}{limit}"));
                 Some(SupervisorEffect::KillRuntime)
             }
             Process::Running { kill_at } if kill_at.is_some_and(|at| at <= now) => {
                 *kill_at = None;
                 if self.ready_at.is_none() && self.channel.is_some() && self.refused.is_none() {
-                    self.fault = Some(UNREADY);
+                    let trial = self.upgrades.ready_by().map(|_| TRIAL_UNREADY);
+                    self.fault = Some(trial.unwrap_or(UNREADY));
                 }
                 Some(SupervisorEffect::KillRuntime)
             }

@@ -138,6 +138,10 @@ impl Engine {
             (self.setup_in_flight.is_some(), "it is not set up"),
             (!self.roster.is_taken_over(), "no runtime is connected"),
             (self.supervisor.is_stopping(), "it is stopping"),
+            (
+                self.supervisor.is_upgrading(),
+                "the runtime is being upgraded",
+            ),
             (is_spawning, "a process is being started"),
             (
                 self.roster.has_pending_exit(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use mainstay_holder::messages::{
     BoundSocket, FreezeRequest, HolderMessage, HolderRequest, HolderSetup, InstanceInfo,
-    InstanceSockets, LimitRequest, LiveSetup, TakeoverState, VERSION,
+    InstanceSockets, LimitRequest, LiveSetup, TakeoverState, UpgradeReport, UpgradeState, VERSION,
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
@@ -60,7 +60,7 @@ fn live() -> LiveSetup {
 
 fn requests() -> Vec<HolderRequest> {
     let (instance, generation) = (web(), 3);
-    vec![
+    let mut requests = vec![
         HolderRequest::Configure(setup()),
         HolderRequest::Spawn(Box::new(SpawnRequest {
             instance: instance.clone(),
@@ -151,9 +151,21 @@ fn requests() -> Vec<HolderRequest> {
                 ..RunLimits::default()
             },
         }),
+    ];
+    requests.extend(last_requests());
+    requests
+}
+
+/// What a runtime requests for all of it.
+fn last_requests() -> Vec<HolderRequest> {
+    vec![
         HolderRequest::Stopping { within_ms: 30_000 },
         HolderRequest::NotifyServiceManager {
             text: "READY=1".to_owned(),
+        },
+        HolderRequest::Upgrade {
+            program: "/usr/bin/mainstay".to_owned(),
+            note: "{}".to_owned(),
         },
         HolderRequest::Exit { code: 1 },
     ]
@@ -263,6 +275,13 @@ fn messages() -> Vec<HolderMessage> {
             fds: 2,
             tree: "cgroup2".to_owned(),
             stopping: true,
+            upgrade: Some(UpgradeReport {
+                number: 1,
+                state: UpgradeState::RolledBack {
+                    problem: "it exited with code 1".to_owned(),
+                },
+                note: "{}".to_owned(),
+            }),
         })),
         HolderMessage::Configured { fds: 2 },
         HolderMessage::Refused {
@@ -283,6 +302,9 @@ fn messages() -> Vec<HolderMessage> {
             problem: Some("it hangs".to_owned()),
         },
         HolderMessage::ReloadRequested,
+        HolderMessage::UpgradeAnswered {
+            problem: Some("another upgrade is in flight".to_owned()),
+        },
         HolderMessage::Ping,
     ];
     messages.extend(exits());

@@ -245,6 +245,7 @@ impl Engine {
                 self.supervisor.stop_started(monotonic(), timeout);
             }
             HolderRequest::NotifyServiceManager { text } => service_report(&text),
+            HolderRequest::Upgrade { program, note } => self.upgrade(program, note),
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
     }
@@ -377,6 +378,7 @@ impl Engine {
             sockets: Vec::new(),
             tree: TREE_METHOD.to_owned(),
             stopping: self.supervisor.is_stopping(),
+            upgrade: self.supervisor.last_upgrade(),
         };
         self.send(&HolderMessage::Takeover(Box::new(world)));
         self.supervisor.takeover_sent(monotonic());

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
+use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 use std::thread::park;
@@ -29,14 +30,26 @@ const ENV_WIRE: &str = "MAINSTAY_WIRE";
 #[derive(Debug)]
 pub(crate) struct RuntimeProcess {
     command: RuntimeCommand,
+    /// Of the upgrade that is in flight, or was rolled back.
+    pub(crate) new_program: Option<PathBuf>,
     /// Its process and number.
     pub(crate) child: Option<(Arc<ChildHandle>, u32)>,
 }
 
 impl RuntimeProcess {
     pub(crate) fn new(command: RuntimeCommand) -> RuntimeProcess {
-        let child = None;
-        RuntimeProcess { command, child }
+        RuntimeProcess {
+            command,
+            new_program: None,
+            child: None,
+        }
+    }
+
+    /// Later starts use the program of the last upgrade.
+    pub(crate) fn keep_new_program(&mut self) {
+        if let Some(program) = self.new_program.take() {
+            self.command.program = program;
+        }
     }
 
     /// Starts the runtime with the holder's output and errors and the ends of its channel;
@@ -46,10 +59,13 @@ impl RuntimeProcess {
         (hears, speaks): (PipeReader, PipeWriter),
         queue: Arc<EngineQueue>,
         number: u32,
+        new_program: bool,
     ) -> io::Result<()> {
         let value = |handle: &dyn AsRawHandle| handle.as_raw_handle().expose_provenance();
         let ends = format!("{},{}", value(&hears), value(&speaks));
         let command = &self.command;
+        let tried = self.new_program.as_ref().filter(|_| new_program);
+        let program = tried.unwrap_or(&command.program);
         let mut variables = EnvBlock::default();
         for (name, value) in std::env::vars_os().chain(command.env.iter().cloned()) {
             variables.set(&name, &value);
@@ -63,10 +79,8 @@ impl RuntimeProcess {
         let stderr = owned(io::stderr().as_handle().try_clone_to_owned())?;
         let args = command.args.iter().map(|arg| &**arg);
         let (process, pid) = create_suspended(&CreateProcessArgs {
-            program: &command.program,
-            argv: std::iter::once(command.program.as_os_str())
-                .chain(args)
-                .collect(),
+            program,
+            argv: std::iter::once(program.as_os_str()).chain(args).collect(),
             directory: None,
             variables: &variables,
             standard: [null.as_handle(), stdout.as_handle(), stderr.as_handle()],

@@ -45,11 +45,16 @@ impl Engine {
         self.perform_effects();
         while let Some(effect) = self.supervisor.next_effect(monotonic()) {
             match effect {
-                SupervisorEffect::StartRuntime => {
-                    if let Err(problem) = self.start_runtime() {
+                SupervisorEffect::StartRuntime { new_program } => {
+                    if let Err(problem) = self.start_runtime(new_program) {
                         self.close_channel();
                         let text = format!("cannot start the runtime: {problem}");
                         self.supervisor.start_failed(monotonic(), text);
+                    }
+                }
+                SupervisorEffect::KeepNewProgram => {
+                    if let Some(runtime) = &mut self.runtime_process {
+                        runtime.keep_new_program();
                     }
                 }
                 SupervisorEffect::KillRuntime => {
@@ -112,13 +117,23 @@ impl Engine {
         self.supervisor.runtime_exited(monotonic(), exit);
     }
 
-    fn start_runtime(&mut self) -> io::Result<()> {
+    /// Another program takes the place of the runtime, unless that is not possible.
+    pub(crate) fn upgrade(&mut self, program: String, note: String) {
+        let accepted = self.supervisor.upgrade_requested(monotonic(), note);
+        if let (Ok(()), Some(runtime)) = (accepted, &mut self.runtime_process) {
+            runtime.new_program = Some(program.into());
+        }
+        let problem = accepted.err().map(str::to_owned);
+        self.send(&HolderMessage::UpgradeAnswered { problem });
+    }
+
+    fn start_runtime(&mut self, new_program: bool) -> io::Result<()> {
         let theirs = self.connect()?;
         let (queue, number) = (Arc::clone(&self.mail), self.runtime);
         let Some(runtime) = &mut self.runtime_process else {
             return Ok(());
         };
-        runtime.start(theirs, queue, number)?;
+        runtime.start(theirs, queue, number, new_program)?;
         self.supervisor.runtime_started(monotonic());
         self.roster.runtime_connected(monotonic());
         Ok(())

@@ -329,6 +329,8 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     actor.restarted: actor unknown died and was restarted
     runtime.started: mainstay started
     runtime.returned: the runtime returned
+    runtime.upgraded: the runtime was upgraded
+    runtime.upgrade_failed: the upgrade was rolled back
     operation.requested: operation of storage requested
     operation.finished: operation of storage finished
     client.refused: a client was refused

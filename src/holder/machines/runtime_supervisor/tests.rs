@@ -1,10 +1,13 @@
 //! The rules of the supervisor one by one; the model in `chaos` runs them together.
 
 use super::SupervisorEffect::{
-    CloseChannel, KillRuntime, SendPing, SendStopRequest, StartRuntime, WriteStatus,
+    CloseChannel, KeepNewProgram, KillRuntime, SendPing, SendStopRequest, StartRuntime, WriteStatus,
 };
 use super::*;
+use crate::messages::UpgradeState;
 
+const START: SupervisorEffect = StartRuntime { new_program: false };
+const TRY_NEW: SupervisorEffect = StartRuntime { new_program: true };
 const T0: Duration = Duration::from_secs(100);
 
 fn at(millis: u64) -> Duration {
@@ -38,7 +41,7 @@ fn exit(code: i32) -> RuntimeExit {
 /// A runtime that is ready at `T0`, with a heartbeat timeout of eight seconds.
 fn ready() -> RuntimeSupervisor {
     let mut supervisor = RuntimeSupervisor::standalone(T0);
-    assert_eq!(due(&mut supervisor, T0), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, T0), [START]);
     supervisor.runtime_started(T0);
     supervisor.takeover_sent(T0);
     supervisor.setup_accepted(Duration::from_secs(8), Duration::from_secs(20));
@@ -75,7 +78,7 @@ fn the_backoff_doubles_up_to_its_maximum_and_a_stable_run_resets_it() {
         let start_at = supervisor.next_deadline().expect("it returns");
         delays.push((start_at - now).as_millis());
         now = start_at;
-        assert_eq!(due(&mut supervisor, now), [StartRuntime]);
+        assert_eq!(due(&mut supervisor, now), [START]);
         supervisor.runtime_started(now);
         supervisor.takeover_sent(now);
     }
@@ -83,7 +86,7 @@ fn the_backoff_doubles_up_to_its_maximum_and_a_stable_run_resets_it() {
     assert_eq!(supervisor.restarts(), 10);
     supervisor.runtime_ready(now);
     crash(&mut supervisor, now + STABLE_AFTER);
-    assert_eq!(due(&mut supervisor, now + STABLE_AFTER), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, now + STABLE_AFTER), [START]);
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn the_rest_of_a_channel_counts_before_the_exit_and_not_for_ever() {
     let mut supervisor = ready();
     supervisor.runtime_exited(at(1), exit(0));
     let effects = due(&mut supervisor, at(2001));
-    assert_eq!(effects, [CloseChannel, StartRuntime]);
+    assert_eq!(effects, [CloseChannel, START]);
 }
 
 #[test]
@@ -152,7 +155,7 @@ fn a_stop_ends_at_its_deadline_whatever_the_runtime_does() {
     assert_eq!(due(&mut supervisor, at(0)), [sent]);
     supervisor.stop_started(at(1000), Duration::from_secs(60)); // never later
     crash(&mut supervisor, at(5000));
-    assert_eq!(due(&mut supervisor, at(5000)), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, at(5000)), [START]);
     supervisor.runtime_started(at(5000));
     supervisor.takeover_sent(at(5000));
     let time_left = Some(Duration::from_secs(15));
@@ -187,7 +190,7 @@ fn the_status_is_written_when_it_changes() {
     assert_eq!(status(&mut supervisor, T0), running);
     assert_eq!(status(&mut supervisor, T0), []);
     crash(&mut supervisor, at(1));
-    let returning = [StartRuntime, WriteStatus(SystemState::Returning)];
+    let returning = [START, WriteStatus(SystemState::Returning)];
     assert_eq!(status(&mut supervisor, at(1)), returning);
     supervisor.stop_started(at(1), Duration::from_secs(1));
     let stopping = [WriteStatus(SystemState::Stopping)];
@@ -198,10 +201,10 @@ fn the_status_is_written_when_it_changes() {
 fn a_start_that_hangs_is_abandoned_and_made_again() {
     let mut supervisor = ready();
     crash(&mut supervisor, at(10));
-    assert_eq!(due(&mut supervisor, at(10)), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, at(10)), [START]);
     assert_eq!(due_until(&mut supervisor, at(30_009)), []);
     let effects = due_until(&mut supervisor, at(31_000));
-    assert_eq!(effects, [KillRuntime, StartRuntime]);
+    assert_eq!(effects, [KillRuntime, START]);
     assert!(
         supervisor
             .last_exit_text()
@@ -212,7 +215,7 @@ fn a_start_that_hangs_is_abandoned_and_made_again() {
 #[test]
 fn a_first_start_that_hangs_is_the_end() {
     let mut supervisor = RuntimeSupervisor::standalone(T0);
-    assert_eq!(due(&mut supervisor, T0), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, T0), [START]);
     assert_eq!(due(&mut supervisor, at(30_000)), [KillRuntime]);
     assert_eq!(supervisor.exit_code(), Some(1));
 }
@@ -221,7 +224,7 @@ fn a_first_start_that_hangs_is_the_end() {
 fn a_runtime_that_answers_and_is_never_ready_is_killed() {
     let mut supervisor = ready();
     crash(&mut supervisor, at(10));
-    assert_eq!(due(&mut supervisor, at(10)), [StartRuntime]);
+    assert_eq!(due(&mut supervisor, at(10)), [START]);
     supervisor.runtime_started(at(10));
     supervisor.takeover_sent(at(10));
     let answers = (1..120).map(|second| at(10 + second * 1000));
@@ -243,6 +246,154 @@ fn a_supervisor_that_is_written_down_and_read_goes_on() {
     assert_eq!(read.next_deadline(), ready().next_deadline());
     assert_eq!(due(&mut read, at(6000)), [SendPing]);
     crash(&mut read, at(6001));
-    assert_eq!(due(&mut read, at(6001)), [StartRuntime]);
+    assert_eq!(due(&mut read, at(6001)), [START]);
     assert_eq!(read.exit_code(), None);
+}
+
+fn last(supervisor: &RuntimeSupervisor) -> Option<(u32, UpgradeState)> {
+    let report = supervisor.last_upgrade()?;
+    assert_eq!(report.note, "note");
+    Some((report.number, report.state))
+}
+
+fn request(supervisor: &mut RuntimeSupervisor, now: Duration) -> Result<(), &'static str> {
+    supervisor.upgrade_requested(now, "note".to_owned())
+}
+
+/// The old runtime has exited for an upgrade, and the new program is started at `at(20)`.
+fn on_trial() -> RuntimeSupervisor {
+    let mut supervisor = ready();
+    assert_eq!(last(&supervisor), None);
+    assert_eq!(request(&mut supervisor, at(10)), Ok(()));
+    assert_eq!(due(&mut supervisor, at(10)), []);
+    supervisor.channel_closed(at(20));
+    supervisor.runtime_exited(at(20), exit(0));
+    assert_eq!(supervisor.last_exit_text(), Some(upgrade::REPLACED));
+    assert_eq!(due(&mut supervisor, at(20)), [TRY_NEW]);
+    supervisor
+}
+
+fn starts(supervisor: &mut RuntimeSupervisor, now: Duration) {
+    supervisor.runtime_started(now);
+    supervisor.takeover_sent(now);
+}
+
+#[test]
+fn an_upgrade_that_becomes_ready_is_kept_for_later_starts() {
+    let mut supervisor = on_trial();
+    starts(&mut supervisor, at(30));
+    assert_eq!(last(&supervisor), Some((1, UpgradeState::Pending)));
+    supervisor.runtime_ready(at(900));
+    assert_eq!(last(&supervisor), Some((1, UpgradeState::Done)));
+    assert_eq!(due(&mut supervisor, at(900)), [KeepNewProgram]);
+    assert_eq!(due_until(&mut supervisor, at(5_000)), []);
+    crash(&mut supervisor, at(5_000));
+    assert_eq!(due(&mut supervisor, at(5_000)), [START]);
+    assert_eq!(last(&supervisor), Some((1, UpgradeState::Done)));
+}
+
+#[test]
+fn a_program_that_does_not_become_ready_is_rolled_back_without_counting_a_failure() {
+    type Fails = fn(&mut RuntimeSupervisor);
+    let table: [(Fails, &str); 4] = [
+        (
+            |supervisor| supervisor.start_failed(at(30), "cannot start it".to_owned()),
+            "cannot start it",
+        ),
+        (
+            |supervisor| {
+                starts(supervisor, at(30));
+                crash(supervisor, at(40));
+            },
+            "it exited with code 101",
+        ),
+        (
+            |supervisor| {
+                starts(supervisor, at(30));
+                for second in 1..10 {
+                    supervisor.request_received(at(second * 1000));
+                    assert_eq!(due(supervisor, at(second * 1000)), []);
+                }
+                assert_eq!(due(supervisor, at(10_020)), [KillRuntime]);
+                crash(supervisor, at(10_030));
+            },
+            upgrade::TRIAL_UNREADY,
+        ),
+        (
+            |supervisor| {
+                assert_eq!(due_until(supervisor, at(10_019)), []);
+                assert_eq!(supervisor.next_effect(at(10_020)), Some(KillRuntime));
+            },
+            "cannot start the runtime: it did not execute its program within 10s",
+        ),
+    ];
+    for (fails, problem) in table {
+        let mut supervisor = on_trial();
+        fails(&mut supervisor);
+        let rolled_back = UpgradeState::RolledBack {
+            problem: problem.to_owned(),
+        };
+        assert_eq!(last(&supervisor), Some((1, rolled_back)));
+        assert_eq!(supervisor.last_exit_text(), Some(problem));
+        let now = supervisor.next_deadline().expect("the old one is started");
+        assert!(now <= at(10_030), "{now:?}");
+        assert_eq!(due(&mut supervisor, now), [START]);
+        starts(&mut supervisor, now);
+        supervisor.runtime_ready(now);
+        // The first crash after it has no backoff: nothing was counted.
+        crash(&mut supervisor, at(11_000));
+        assert_eq!(due(&mut supervisor, at(11_000)), [START]);
+        // The next upgrade has a number of its own.
+        starts(&mut supervisor, at(11_000));
+        supervisor.runtime_ready(at(11_000));
+        assert_eq!(request(&mut supervisor, at(12_000)), Ok(()));
+        assert_eq!(last(&supervisor), Some((2, UpgradeState::Pending)));
+    }
+}
+
+#[test]
+fn a_runtime_that_does_not_exit_for_its_upgrade_is_killed() {
+    let mut supervisor = ready();
+    assert_eq!(request(&mut supervisor, T0), Ok(()));
+    supervisor.runtime_ready(at(1)); // late, and the second one
+    assert_eq!(due_until(&mut supervisor, at(4_999)), []);
+    assert_eq!(due(&mut supervisor, at(5_000)), [KillRuntime]);
+    crash(&mut supervisor, at(5_010));
+    assert_eq!(due(&mut supervisor, at(5_010)), [TRY_NEW]);
+}
+
+#[test]
+fn an_upgrade_is_refused_where_it_cannot_be_made() {
+    let mut supervisor = on_trial();
+    let refused = request(&mut supervisor, at(30));
+    assert_eq!(refused, Err("another upgrade is in flight"));
+    let mut supervisor = ready();
+    assert_eq!(request(&mut supervisor, T0), Ok(()));
+    assert!(request(&mut supervisor, T0).is_err());
+    let mut supervisor = ready();
+    supervisor.stop_started(T0, Duration::from_secs(1));
+    let refused = request(&mut supervisor, T0);
+    assert_eq!(refused, Err("the system is stopping"));
+    let mut supervisor = RuntimeSupervisor::embedded(T0);
+    assert!(request(&mut supervisor, T0).is_err());
+    let mut supervisor = ready();
+    crash(&mut supervisor, at(1));
+    due(&mut supervisor, at(1));
+    starts(&mut supervisor, at(1));
+    let refused = request(&mut supervisor, at(2));
+    assert_eq!(refused, Err("the runtime is not ready yet"));
+}
+
+#[test]
+fn a_stop_during_a_trial_reaches_whichever_program_runs() {
+    let mut supervisor = on_trial();
+    supervisor.stop_requested(at(25), Signal::TERMINATE);
+    supervisor.start_failed(at(30), "cannot start it".to_owned());
+    assert_eq!(due(&mut supervisor, at(30)), [START]);
+    starts(&mut supervisor, at(40));
+    let effects = due(&mut supervisor, at(40));
+    assert!(
+        matches!(effects[..], [SendStopRequest { .. }]),
+        "{effects:?}"
+    );
 }

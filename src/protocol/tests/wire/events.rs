@@ -120,6 +120,15 @@ fn payload(kind: EventKind) -> Value {
             let reason = "it was killed by SIGKILL";
             json!({"adopted": 7, "exits": 1, "away_ms": 150, "reason": reason})
         }
+        EventKind::RuntimeUpgraded => {
+            json!({
+                "number": 1, "program": "/usr/bin/mainstay", "from": "0.1.0", "to": "0.2.0",
+            })
+        }
+        EventKind::RuntimeUpgradeFailed => json!({
+            "number": 2, "program": "/usr/bin/mainstay", "from": "0.1.0", "to": "0.2.0",
+            "reason": "it ended with exit code 127",
+        }),
         EventKind::OperationRequested => json!({"operation": "restart"}),
         EventKind::OperationFinished => {
             json!({"operation": "restart", "result": "done", "after_ms": 214})

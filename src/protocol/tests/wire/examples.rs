@@ -20,7 +20,8 @@ use mainstay_protocol::health::HealthParams;
 use mainstay_protocol::method::{self as m, ChangeAction, Empty, name};
 use mainstay_protocol::rpc::{Response, RpcRequest};
 use mainstay_protocol::view::{
-    LastExit, MachineUsage, MemoryKind, ModuleCounts, SelfUsage, Throttle, Usage,
+    LastExit, MachineUsage, MemoryKind, ModuleCounts, SelfUsage, Throttle, UpgradeOutcome,
+    UpgradeView, Usage,
 };
 use mainstay_protocol::{
     Event, EventKind, ModuleView, PROTOCOL, RequestId, RpcMessage, SystemView, Timestamp,
@@ -236,6 +237,16 @@ fn changing() -> Vec<Example> {
             m::SignalResult {
                 signal: "SIGHUP".to_owned(),
                 pid: 4711,
+            },
+        ),
+        example(
+            name::SYSTEM_UPGRADE,
+            m::UpgradeParams {
+                program: "/usr/bin/mainstay".to_owned(),
+            },
+            m::UpgradeResult {
+                from: "0.1.0".to_owned(),
+                to: "0.2.0".to_owned(),
             },
         ),
         example(
@@ -541,6 +552,15 @@ fn system() -> SystemView {
         failing_modules: vec!["metrics".to_owned()],
         issues: vec!["the disk is nearly full".to_owned()],
         version: "0.1.0".to_owned(),
+        upgrade: Some(UpgradeView {
+            number: 1,
+            outcome: UpgradeOutcome::RolledBack,
+            problem: Some("it ended with exit code 127".to_owned()),
+            program: "/opt/mainstay".to_owned(),
+            from: "0.1.0".to_owned(),
+            to: "0.2.0".to_owned(),
+            requested_at: Timestamp(1_795_000_000_523),
+        }),
         plan: 7,
         config_problem: Some("mainstay.toml:3:1: unknown key `helth`".to_owned()),
         runtime_values: vec!["health.interval".to_owned()],
