@@ -305,6 +305,7 @@ impl Engine {
             tree: self.tree().to_owned(),
             stopping: self.supervisor.is_stopping(),
             upgrade: self.supervisor.last_upgrade(),
+            can_reexec: cfg!(target_os = "linux") && self.runtime.is_some(),
         }));
         self.channel.start_takeover();
         self.send_message_with(&world, listeners);

@@ -341,6 +341,9 @@ pub struct TakeoverState {
     /// A stop was asked for and is not finished.
     #[serde(default)]
     pub stopping: bool,
+    /// It answers `Reexec`, and takes the descriptor that comes with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub can_reexec: bool,
     /// The last upgrade of the runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeReport>,

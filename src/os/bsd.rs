@@ -28,11 +28,16 @@ pub(crate) fn monotonic() -> MonoTime {
 }
 
 /// A holder executes no other program here.
+pub(crate) fn own_program_unless_of(_: u32) -> Option<std::os::fd::OwnedFd> {
+    None
+}
+
+/// As [`own_program_unless_of`].
 pub(crate) fn resume_holder(_: i32) -> Result<u8, String> {
     Err("cannot go on as a holder: this system has no way to do it".to_owned())
 }
 
-/// As [`resume_holder`].
+/// As [`own_program_unless_of`].
 pub(crate) fn check_holder_state() -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }

@@ -36,6 +36,7 @@ mod freezer;
 mod hold;
 mod holder_lost;
 mod leave;
+mod reexec;
 #[cfg(unix)]
 mod sockets;
 #[cfg(unix)]
@@ -102,6 +103,7 @@ pub(crate) struct HolderClient {
     lookups: Arc<tokio::sync::Semaphore>,
     #[cfg(unix)]
     sockets: sockets::SocketTable,
+    program: reexec::HolderProgram,
     #[cfg_attr(
         windows,
         expect(dead_code, reason = "names are resolved on Unix alone")
@@ -186,6 +188,7 @@ impl HolderClient {
             lookups: Arc::new(tokio::sync::Semaphore::new(starts::LOOKUPS_MAX)),
             #[cfg(unix)]
             sockets: sockets::table(known),
+            program: reexec::HolderProgram::of(known),
             myself: Weak::clone(myself),
             sampler: Sampler::default(),
             enforcement: Enforcement::of(known),
@@ -277,10 +280,10 @@ impl HolderClient {
             HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
             HolderMessage::Ping => Some(OsEvent::PingReceived),
             HolderMessage::UpgradeAnswered { problem } => self.upgrade_answered(problem),
+            HolderMessage::Reexecuted { problem, .. } => self.reexecuted(problem),
             HolderMessage::Takeover(_)
             | HolderMessage::Configured { .. }
             | HolderMessage::Refused { .. }
-            | HolderMessage::Reexecuted { .. }
             | HolderMessage::Other => None,
         }
     }
@@ -543,7 +546,7 @@ impl Os for HolderClient {
     }
 
     fn ready(&self) {
-        self.send_request(&HolderRequest::Ready);
+        self.report_ready();
     }
 
     fn pong(&self) {

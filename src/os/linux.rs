@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 use mainstay_holder::look_at_all;
@@ -23,6 +24,18 @@ pub(crate) use super::socket_use::{Listening, used_sockets};
 use super::transport::ClientStream;
 pub(crate) use super::tree_sampler::{Tree, TreeRoot, TreeSampler};
 use super::usage::MachineSample;
+
+/// The program of this process, unless that process runs it too.
+pub(crate) fn own_program_unless_of(pid: u32) -> Option<OwnedFd> {
+    let identity = |path: &str| fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
+    let theirs = identity(&format!("/proc/{pid}/exe"))?;
+    if identity("/proc/self/exe")? == theirs {
+        return None;
+    }
+    let mut options = fs::File::options();
+    let options = options.read(true).custom_flags(libc::O_PATH);
+    options.open("/proc/self/exe").ok().map(OwnedFd::from)
+}
 
 /// The monotonic clock, time asleep not counted.
 pub(crate) fn monotonic() -> MonoTime {

@@ -93,6 +93,8 @@ mod tidy;
 mod tree_stops;
 mod trees;
 mod upgrade;
+#[cfg(target_os = "linux")]
+mod upgrade_of_holder;
 mod verbs;
 mod watched_sources;
 mod why;

@@ -71,9 +71,9 @@ pub(crate) struct HolderArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The runtime is replaced: everything but the small parent of the modules, \
-which keeps its
-program until the next `mainstay up`. When the new program is not ready within 10 seconds, the
-one before runs again, and the exit code is 1.
+which follows
+on Linux, and elsewhere at the next `mainstay up`. When the new program is not ready within 10
+seconds, the one before runs again, and the exit code is 1.
 
 Examples:
   mainstay upgrade                              to the program that is typed here

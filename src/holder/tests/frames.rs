@@ -282,6 +282,7 @@ fn messages() -> Vec<HolderMessage> {
                 },
                 note: "{}".to_owned(),
             }),
+            can_reexec: true,
         })),
         HolderMessage::Configured { fds: 2 },
         HolderMessage::Refused {

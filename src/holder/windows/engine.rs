@@ -379,6 +379,7 @@ impl Engine {
             tree: TREE_METHOD.to_owned(),
             stopping: self.supervisor.is_stopping(),
             upgrade: self.supervisor.last_upgrade(),
+            can_reexec: false,
         };
         self.send(&HolderMessage::Takeover(Box::new(world)));
         self.supervisor.takeover_sent(monotonic());

@@ -1,0 +1,76 @@
+//! Has the holder execute the program of this runtime, where it runs another one.
+//! Owns the request that is not answered yet.
+//! Never requests it of a holder that does not know it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mainstay_holder::messages::{HolderRequest, TakeoverState};
+use tokio::sync::oneshot;
+
+use super::{HolderClient, lock};
+use crate::os::transport::PassedFd;
+use crate::os::{OsEvent, machine};
+
+/// Time the holder has to answer: it checks the program and waits until it is at rest.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often it is requested of a holder that is not at rest, and how long between.
+const ATTEMPTS_MAX: u32 = 5;
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The holder, and who waits for its answer.
+#[derive(Default)]
+pub(super) struct HolderProgram {
+    /// None: it executes no other program.
+    holder: Option<u32>,
+    asker: Mutex<Option<oneshot::Sender<Option<String>>>>,
+}
+
+impl HolderProgram {
+    pub(super) fn of(known: &TakeoverState) -> HolderProgram {
+        HolderProgram {
+            holder: known.can_reexec.then_some(known.holder_pid),
+            asker: Mutex::default(),
+        }
+    }
+}
+
+impl HolderClient {
+    /// This runtime is in control. After an upgrade of it the holder follows.
+    pub(super) fn report_ready(&self) {
+        self.send_request(&HolderRequest::Ready);
+        let (Some(holder), Some(client)) = (self.program.holder, self.myself.upgrade()) else {
+            return;
+        };
+        self.handle.spawn(async move {
+            for _ in 0..ATTEMPTS_MAX {
+                let Some(program) = machine::own_program_unless_of(holder) else {
+                    return;
+                };
+                match client.reexec(program).await {
+                    None => return tracing::info!("the holder runs the program of this runtime"),
+                    Some(problem) => tracing::warn!(problem, "the holder keeps its program"),
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        });
+    }
+
+    /// Returns why the holder goes on as it was.
+    async fn reexec(self: &Arc<Self>, program: PassedFd) -> Option<String> {
+        let (sender, answer) = oneshot::channel();
+        *lock(&self.program.asker) = Some(sender);
+        let number = u64::from(std::process::id());
+        self.send_request_with(&HolderRequest::Reexec { number }, vec![program]);
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(problem)) => problem,
+            Ok(Err(_)) | Err(_) => Some("it did not answer".to_owned()),
+        }
+    }
+
+    pub(super) fn reexecuted(&self, problem: Option<String>) -> Option<OsEvent> {
+        let asker = lock(&self.program.asker).take()?;
+        let _it_waits_no_longer = asker.send(problem);
+        None
+    }
+}
