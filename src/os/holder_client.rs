@@ -104,10 +104,6 @@ pub(crate) struct HolderClient {
     #[cfg(unix)]
     sockets: sockets::SocketTable,
     program: reexec::HolderProgram,
-    #[cfg_attr(
-        windows,
-        expect(dead_code, reason = "names are resolved on Unix alone")
-    )]
     myself: Weak<HolderClient>,
     sampler: Sampler,
     enforcement: Enforcement,

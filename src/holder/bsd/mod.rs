@@ -3,7 +3,7 @@
 //! Never promises what these kernels do not keep: docs/decisions/0010 says what that is.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::fds::MAX_FDS;

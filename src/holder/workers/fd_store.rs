@@ -23,6 +23,10 @@ pub(crate) struct StoredFd {
     pub(crate) fd: ForeignFd,
     key: u32,
     /// It is dropped at a hang-up.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only a holder that executes another reads it")
+    )]
     pub(crate) watched: bool,
 }
 
