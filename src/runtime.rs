@@ -25,6 +25,7 @@ use crate::actors::event_recorder::{EventBuilder, EventRecorder};
 use crate::actors::features;
 use crate::actors::holder_setup;
 use crate::actors::log_followers::LogFollowers;
+use crate::actors::recorded_exits;
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
 pub(crate) use crate::actors::upgrade::ProgramVersions;
@@ -303,6 +304,12 @@ impl BuiltRuntime {
         }
         let returned = world.setup.is_some();
         record_start(&ctx, &world, returned);
+        let ended = world.instances.iter().filter(|known| known.exit.is_some());
+        let ended = ended.filter_map(|known| {
+            let module = ctx.find_instance(&known.instance)?;
+            Some((module, known.generation))
+        });
+        recorded_exits::find(&ctx, ended.collect()).await;
         if !returned {
             // Of modules that are no more.
             let _there_were_none = fs::remove_dir_all(settings_files::folder(&ctx.configuration()));
@@ -446,6 +453,7 @@ pub(crate) fn build(
         announce,
         directories_restored: tokio::sync::Notify::new(),
         upgrade: world.upgrade.clone().into(),
+        recorded_exits: std::sync::OnceLock::new(),
         signalled_reloads: watch::Sender::default(),
         secrets: ArcSwap::default(),
         os,

@@ -81,6 +81,8 @@ pub struct ModelModule {
     /// Until then it does not start: something is done before.
     prepared_by: MonoTime,
     coming_back: bool,
+    /// Somebody used it during its run, perhaps too late for that to answer.
+    is_called: bool,
     /// No run of it starts before that.
     held_until: MonoTime,
     /// What must happen at least.
@@ -221,6 +223,7 @@ impl Checker {
             Operation::Wake => {
                 let shadow = self.of(module);
                 let lazy = plan.module(module).start == StartMode::Lazy;
+                shadow.is_called |= shadow.out;
                 if !lazy || shadow.reach.stopped_by_name || shadow.out || shadow.coming_back {
                     return;
                 }
@@ -408,6 +411,10 @@ impl Checker {
             LifecycleEffect::StateChanged {
                 module, to, cause, ..
             } => {
+                let starts = (*to, *cause) == (State::Waiting, Cause::Requested);
+                if starts && std::mem::take(&mut self.of(*module).is_called) {
+                    self.requested(plan, *module, Operation::Wake);
+                }
                 self.bounds_moved(now, *module, (*to, *cause));
                 self.is_not_needed(plan, *module, (*to, *cause))
             }

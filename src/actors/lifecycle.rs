@@ -482,7 +482,10 @@ impl LifecycleActorState {
                 to,
                 cause,
                 by,
-            } => self.emit_state_change(module, from, to, cause, by),
+            } => {
+                self.follow_plan_after_run(module);
+                self.emit_state_change(module, from, to, cause, by);
+            }
             LifecycleEffect::RecoveryDecided {
                 module,
                 failure,

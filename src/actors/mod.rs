@@ -57,6 +57,7 @@ mod probing;
 mod ractor_contract;
 pub(crate) mod readiness;
 pub(crate) mod record;
+pub(crate) mod recorded_exits;
 mod recovery;
 pub(crate) mod registry;
 mod resources;
@@ -116,6 +117,8 @@ pub(crate) struct RuntimeContext {
     pub(crate) directories_restored: tokio::sync::Notify,
     /// The last upgrade that the holder knows of.
     pub(crate) upgrade: upgrade::LastUpgrade,
+    /// Ends of runs that an earlier runtime recorded.
+    pub(crate) recorded_exits: std::sync::OnceLock<recorded_exits::RecordedExits>,
     /// Reloads that a signal requested.
     pub(crate) signalled_reloads: tokio::sync::watch::Sender<SignalledReloads>,
 }

@@ -491,7 +491,10 @@ impl ModuleActorState {
                 "pid": exited.pid, "code": exit.code(), "signal": exit.signal(),
                 "core_dumped": exit.dumped_core(), "ran_ms": ran_ms, "text": text,
             }));
-        self.ctx.recorder.record(entry);
+        let recorded = self.ctx.recorded_exits.get();
+        if recorded.and_then(|them| them.get(&self.id)) != Some(&generation) {
+            self.ctx.recorder.record(entry);
+        }
         self.publish_exit(generation, Some(exit), ran_ms, text);
         self.note(RunEvent::Exited { generation, exit });
     }

@@ -43,6 +43,22 @@ fn an_end_that_no_runtime_saw_is_judged_by_how_it_was() {
     });
 }
 
+/// The holder reports the last end of a module to every runtime; history has it once.
+#[test]
+fn an_end_that_was_recorded_is_not_recorded_by_later_runtimes() {
+    let daemon = Daemon::start(&format!(
+        "[module.it]\ncommand = {}\n[module.done]\nkind = \"task\"\ncommand = [\"true\"]\n",
+        misbehave("")
+    ));
+    daemon.event("done", EventKind::ModuleExited);
+    for _ in 0..3 {
+        daemon.kill_runtime();
+        daemon.until("it", ModuleState::Running);
+    }
+    daemon.until_view("its end", "done", |view| view.last_exit.is_some());
+    assert_eq!(daemon.count("done", EventKind::ModuleExited), 1);
+}
+
 /// The next run finds the folder as `after_stop` leaves it.
 #[test]
 fn what_ended_without_a_runtime_is_cleaned_up_after_before_its_next_run() {

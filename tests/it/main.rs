@@ -88,6 +88,7 @@ mod sockets;
 mod stopping;
 mod strangers;
 #[cfg(target_os = "linux")]
+mod takeover;
 mod terminal;
 mod tidy;
 mod tree_stops;

@@ -210,6 +210,15 @@ impl LifecycleActorState {
         }
     }
 
+    /// The end of its run may be what a module waited for before it followed the newest plan.
+    pub(super) fn follow_plan_after_run(&self, module: ModuleId) {
+        let followed = &self.ctx.definition(module).spec;
+        let is_behind = |(spec, _): (&Arc<_>, u64)| !Arc::ptr_eq(spec, followed);
+        if self.policy.spec(module).is_some_and(is_behind) {
+            self.follow_plan(module);
+        }
+    }
+
     /// Lets a module follow the newest plan, once policy says that it does.
     pub(super) fn follow_plan(&self, module: ModuleId) {
         let newest = self.ctx.planned();

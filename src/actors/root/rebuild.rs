@@ -86,7 +86,8 @@ impl RootActorState {
             // The order may have been lost with the old actor; the fence makes a second one safe.
             // One that is to stop had no process yet: it ends as soon as that is ordered again.
             State::Starting | State::Stopping => Some(RunEvent::StartRequested { generation }),
-            State::NotStarted => {
+            // The first actors of a runtime that returns.
+            State::NotStarted if self.saved_records.is_some() => {
                 let ended = adopted_exit(self.run_to_clean_up(id)?);
                 Some(adopted(ended.generation, ended.pid))
             }

@@ -1,0 +1,285 @@
+//! A campaign of takeovers: the runtime is killed, aborted, suspended or replaced at random moments
+//! under random requests. Owns what has to hold all the same: no module is touched or doubled, each
+//! end of a run is told once and rightly, no event is lost for one who follows.
+//!
+//! `MAINSTAY_TAKEOVERS=1000 MAINSTAY_TAKEOVER_SEED=1 cargo test --test it takeover -- --nocapture`
+//! is the long one; it also suspends runtimes, which the holder notices by their silence.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mainstay_client::blocking::Client;
+use mainstay_policy::backoff::splitmix64;
+use mainstay_protocol::method::{ChangeParams, EventsParams, name};
+use mainstay_protocol::{Event, EventKind, ModuleState};
+
+use crate::daemon::{Daemon, binary, copy_program, kill, misbehave, script, wait_for};
+
+/// Runs that end by themselves come back at once.
+const HEAD: &str = "[recovery]\nmax_attempts = 0\n\
+                    backoff = { initial = \"20ms\", max = \"50ms\", floor = \"20ms\" }\n";
+/// Nobody requests anything of them.
+const UNTOUCHED: [&str; 2] = ["steady", "above"];
+/// Events that one answer holds.
+const PAGE: usize = 1000;
+/// Takeovers of each run of the tests.
+const SHORT: u64 = 12;
+
+fn setting(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.and_then(|it| it.parse().ok()).unwrap_or(default)
+}
+
+/// Each run of `ends` notes its generation, and ends with a code that follows from it.
+fn modules() -> String {
+    let ends = script("echo $MAINSTAY_GENERATION >> runs; exit $((MAINSTAY_GENERATION % 5 + 1))");
+    let steady = misbehave("");
+    format!(
+        "[module.steady]\ncommand = {steady}\n\
+         [module.above]\ncommand = {steady}\nrequires = [\"steady\"]\n\
+         [module.busy]\ncommand = {steady}\nrequired = false\n\
+         [module.ends]\ncommand = {ends}\nrequired = false\nrecovery.restart = \"always\"\n"
+    )
+}
+
+struct Takeovers<'a> {
+    daemon: &'a Daemon,
+    state: u64,
+    programs: [PathBuf; 2],
+    upgrades: usize,
+}
+
+impl Takeovers<'_> {
+    fn below(&mut self, end: u64) -> u64 {
+        self.state = self.state.wrapping_add(1);
+        splitmix64(self.state) % end
+    }
+
+    /// Requests something that no answer is waited for, as far as there is a runtime.
+    fn request(&mut self) {
+        let method = match self.below(4) {
+            0 => name::MODULE_RESTART,
+            1 => name::MODULE_STOP,
+            2 => name::MODULE_START,
+            _ => {
+                let _runtime_ends =
+                    Client::connect(self.daemon.socket()).and_then(|mut client| client.status());
+                return;
+            }
+        };
+        let params = ChangeParams {
+            module: "busy".to_owned(),
+            dry_run: false,
+            wait: false,
+        };
+        if let Ok(mut client) = Client::connect(self.daemon.socket()) {
+            let _runtime_ends = client.change(method, &params);
+        }
+    }
+
+    /// One takeover, at some moment after some requests.
+    fn step(&mut self, may_suspend: bool) {
+        for _ in 0..=self.below(3) {
+            self.request();
+        }
+        let runtime = self.daemon.status().pid;
+        std::thread::sleep(Duration::from_millis(self.below(30)));
+        match self.below(100) {
+            0..60 => kill(runtime, libc::SIGKILL),
+            60..75 => kill(runtime, libc::SIGABRT),
+            75..78 if may_suspend => kill(runtime, libc::SIGSTOP),
+            _ => {
+                self.upgrades += 1;
+                let program = self.programs[self.upgrades % 2].to_str().expect("a path");
+                let upgraded = self.daemon.cli(&["upgrade", "--binary", program]);
+                assert!(upgraded.status.success(), "{upgraded:?}");
+            }
+        }
+        self.daemon.wait("another runtime", || {
+            let mut client = Client::connect(self.daemon.socket()).ok()?;
+            let status = client.status().ok()?;
+            (status.pid != runtime).then_some(())
+        });
+    }
+}
+
+/// The process and generation of those that nobody touches.
+fn untouched(daemon: &Daemon) -> [(Option<u32>, u64); 2] {
+    UNTOUCHED.map(|name| {
+        let view = daemon.module(name);
+        (view.pid, view.generation)
+    })
+}
+
+/// Follows all events over every takeover, until told that it is over and the last of them came.
+fn follow(daemon: &Daemon, is_over: &AtomicBool) -> Vec<u64> {
+    let mut seen: Vec<u64> = Vec::new();
+    loop {
+        let params = EventsParams {
+            since: Some(seen.last().copied().unwrap_or(0)),
+            ..EventsParams::default()
+        };
+        let followed =
+            Client::connect(daemon.socket()).and_then(|client| client.subscribe(&params));
+        let Ok((_, mut events)) = followed else {
+            if is_over.load(Ordering::Relaxed) {
+                return seen;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        loop {
+            match events.next_within(Duration::from_secs(1)) {
+                Ok(Some(event)) => seen.push(event.seq),
+                Ok(None) if is_over.load(Ordering::Relaxed) => return seen,
+                Ok(None) => {}
+                Err(_runtime_ended) => break,
+            }
+        }
+    }
+}
+
+/// All events of the journal, a page at a time.
+fn journal(daemon: &Daemon) -> Vec<Event> {
+    let mut all: Vec<Event> = Vec::new();
+    loop {
+        let params = EventsParams {
+            since: Some(all.last().map_or(0, |event| event.seq)),
+            limit: Some(PAGE),
+            ..EventsParams::default()
+        };
+        let page = daemon.client().events(&params).expect("events");
+        let is_last = page.len() < PAGE;
+        all.extend(page);
+        if is_last {
+            return all;
+        }
+    }
+}
+
+/// Children of the holder: their pid, and whether they are zombies.
+fn children(holder: u32) -> Vec<(u32, bool)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let child = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().to_owned())
+        };
+        let is_child = field("PPid:")? == holder.to_string();
+        is_child.then(|| (pid, field("State:").is_some_and(|it| it.starts_with('Z'))))
+    };
+    pids.filter_map(child).collect()
+}
+
+/// Each run that `ends` noted ended with the code of its generation, and that was told once.
+fn check_ends(daemon: &Daemon, events: &[Event]) -> usize {
+    let text = std::fs::read_to_string(daemon.path("runs")).expect("runs");
+    let runs: Vec<u64> = text
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect();
+    assert!(
+        runs.is_sorted_by(|one, two| one < two),
+        "a run was doubled: {runs:?}"
+    );
+    let mut told: BTreeMap<u64, Vec<Option<i64>>> = BTreeMap::new();
+    for event in events {
+        let is_end = event.kind == EventKind::ModuleExited;
+        if is_end && event.module.as_deref() == Some("ends") {
+            let generation = event.generation.expect("of a run");
+            told.entry(generation)
+                .or_default()
+                .push(event.payload["code"].as_i64());
+        }
+    }
+    for generation in &runs {
+        let code = i64::try_from(generation % 5 + 1).ok();
+        let got = told.get(generation);
+        assert_eq!(got, Some(&vec![code]), "run {generation} of {}", runs.len());
+    }
+    runs.len()
+}
+
+/// Whoever follows is told that it is over, also when a check fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What has to be there once nothing is requested any more: three runs, and nothing beside them.
+fn check_rest(daemon: &Daemon) {
+    daemon.change(name::MODULE_START, "busy");
+    daemon.change(name::MODULE_STOP, "ends");
+    let status = daemon.status();
+    let pids = ["steady", "above", "busy"].map(|name| daemon.module(name).pid);
+    let mut expected: Vec<(u32, bool)> = (pids.into_iter().flatten())
+        .chain([status.pid])
+        .map(|pid| (pid, false))
+        .collect();
+    expected.sort_unstable();
+    let found = || {
+        let mut found = children(daemon.holder());
+        found.sort_unstable();
+        found
+    };
+    let is_so = wait_for("nothing beside them", || {
+        (found() == expected).then_some(())
+    });
+    assert!(is_so.is_some(), "{:?} and not {expected:?}", found());
+}
+
+#[test]
+fn no_takeover_is_noticed_by_modules_or_by_those_who_follow() {
+    let seed = setting("MAINSTAY_TAKEOVER_SEED", 1);
+    let count = setting("MAINSTAY_TAKEOVERS", 0);
+    let daemon = Daemon::launch(HEAD, &modules());
+    for name in UNTOUCHED {
+        daemon.until(name, ModuleState::Running);
+    }
+    let programs = ["one", "other"].map(|name| daemon.path(name));
+    for program in &programs {
+        copy_program(binary(), program);
+    }
+    let before = untouched(&daemon);
+    let mut takeovers = Takeovers {
+        daemon: &daemon,
+        state: seed << 32,
+        programs,
+        upgrades: 0,
+    };
+    let is_over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let follower = scope.spawn(|| follow(&daemon, &is_over));
+        let over = Over(&is_over);
+        for number in 0..count.max(SHORT) {
+            takeovers.step(count > 0);
+            assert_eq!(
+                untouched(&daemon),
+                before,
+                "after takeover {number}, seed {seed}"
+            );
+        }
+        check_rest(&daemon);
+        drop(over);
+        follower.join().expect("events")
+    });
+    let events = journal(&daemon);
+    let told: Vec<u64> = events.iter().map(|event| event.seq).collect();
+    // Retention may have taken the oldest from the journal of a long campaign.
+    let (first, last) = (told.first().copied(), seen.last().copied());
+    let seen: Vec<u64> = seen.into_iter().filter(|seq| Some(*seq) >= first).collect();
+    let told: Vec<u64> = told.into_iter().filter(|seq| Some(*seq) <= last).collect();
+    assert_eq!(seen, told, "what a follower saw is what the journal has");
+    let ends = check_ends(&daemon, &events);
+    let (count, upgrades, events) = (count.max(SHORT), takeovers.upgrades, seen.len());
+    println!(
+        "{count} takeovers, {upgrades} of them upgrades, {ends} runs that ended, {events} events"
+    );
+}
