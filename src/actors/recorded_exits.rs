@@ -1,5 +1,5 @@
-//! Which ends of runs an earlier runtime recorded: the holder reports the last one of each module to
-//! every runtime. Owns the comparison with the journal.
+//! Which ends of runs an earlier runtime recorded: the holder reports the last one of each module
+//! to every runtime. Owns the comparison with the journal.
 //! Never decides what follows an end: that is judged whether it was recorded or not.
 
 use std::collections::HashMap;
