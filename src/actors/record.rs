@@ -32,6 +32,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         degraded,
         procedure,
         on_trial,
+        ending,
     } = record;
     let SavedRecovery {
         attempts,
@@ -75,6 +76,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         ("reset", *procedure == Some(true)),
         ("rollback", *procedure == Some(false)),
         ("trial", *on_trial),
+        ("ending", *ending),
     ];
     for (key, _) in flags.iter().filter(|(_, is_set)| *is_set) {
         let _never_fails = write!(text, " {key}=1");
@@ -145,6 +147,7 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
             (false, false) => None,
         },
         on_trial: yes("trial"),
+        ending: yes("ending"),
     })
 }
 
@@ -179,6 +182,7 @@ mod tests {
             degraded: true,
             procedure: Some(false),
             on_trial: true,
+            ending: true,
         }
     }
 

@@ -48,7 +48,10 @@ impl LifecycleActorState {
                 self.modules[module.index()].since.0 = record.state;
             }
             // Without a record there is nothing to go on from: it is as in a fresh plan.
-            let record = record.unwrap_or_else(|| self.policy.record(module));
+            let mut record = record.unwrap_or_else(|| self.policy.record(module));
+            // Of one that has ended the actor of the module reports the end.
+            let is_over = ended.is_some_and(|(generation, _)| generation == record.generation);
+            record.ending &= !is_over;
             self.policy.apply(
                 now,
                 LifecycleEvent::Adopted {

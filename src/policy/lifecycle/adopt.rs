@@ -55,6 +55,8 @@ pub struct ModuleRecord {
     pub procedure: Option<bool>,
     /// A reset was made, and no run since has proved itself.
     pub on_trial: bool,
+    /// Its run was ending by itself: its process, if it lives, is to end.
+    pub ending: bool,
 }
 
 /// A process that lives.
@@ -109,6 +111,7 @@ impl Lifecycle {
             degraded: slot.is_degraded,
             procedure: slot.procedure.map(|procedure| procedure.reset),
             on_trial: slot.on_trial,
+            ending: is_ending,
         }
     }
 
@@ -175,12 +178,13 @@ impl Lifecycle {
         slot.was_ready = record.ready;
         slot.needs_token = record.state == State::Waiting && record.generation > 0;
         slot.exit_unknown = alive.is_none() && record.state.is_live();
+        let ends = record.state == State::Stopping || (record.ending && same_run);
         let to = match (alive, record.state) {
-            (Some(_), state) if state.is_up() && record.ready && same_run => State::Running,
-            (Some(_), State::Stopping) => {
+            (Some(_), _) if ends => {
                 slot.stop_reason = Some(StopReason::Adopted);
                 State::Running
             }
+            (Some(_), state) if state.is_up() && record.ready && same_run => State::Running,
             (Some(_), _) => State::Starting,
             (None, state) => state,
         };
