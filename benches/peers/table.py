@@ -57,7 +57,7 @@ def text(value, unit=""):
 
 
 def row(what, ours, goal, reached, floor=None, dinit=None, unit=" ms"):
-    """`reached` is asked with our value and its ratio to the floor; None: nobody knows."""
+    """`reached` is asked with our value and its ratio to the floor; None: unknown."""
     ratio = ours / floor if ours and floor else None
     known = ours is not None and reached is not None
     verdict = "–" if not known else "yes" if reached(ours, ratio) else "**no**"

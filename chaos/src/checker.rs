@@ -81,7 +81,7 @@ pub struct ModelModule {
     /// Until then it does not start: something is done before.
     prepared_by: MonoTime,
     coming_back: bool,
-    /// Somebody used it during its run, perhaps too late for that to answer.
+    /// A client used it during its run, perhaps too late for that to answer.
     is_called: bool,
     /// No run of it starts before that.
     held_until: MonoTime,
@@ -517,7 +517,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A run ends because nobody uses it: nothing that runs needs it.
+    /// A run ends because it is not used: nothing that runs needs it.
     fn is_not_needed(&self, plan: &Plan, module: ModuleId, to: (State, Cause)) -> Checked {
         if to != (State::Stopping, Cause::Idle) || self.changing {
             return Ok(());

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
-use mainstay_process::{ActivationSocket, Instance, Isolation, Output, SpawnRequest, Stdin};
+use mainstay_process::{ActivationSocket, Instance, Isolation, Output, SpawnRequest};
 use mainstay_protocol::{
     ENV_DEGRADED, ENV_FEATURES, ENV_FEATURES_FILE, ENV_GENERATION, ENV_MODULE, ENV_SETTINGS,
     ENV_SOCKET, ENV_TOKEN,
@@ -113,26 +113,16 @@ pub(crate) fn command_request(
     if let Some(path) = ctx.settings_file(module) {
         env.push((ENV_SETTINGS.to_owned(), path_text(&path)));
     }
+    let directory = path_text(&launch.directory);
     SpawnRequest {
-        instance: ctx.instance(module),
-        generation: 0,
-        argv: argv.to_vec(),
-        directory: path_text(&launch.directory),
         env,
         clear_env: launch.clear_env,
         user: launch.user.clone(),
         group: launch.group.clone(),
-        credentials: None,
         limits: launch.limits,
-        notify: false,
-        watchdog_usec: None,
-        ready_fd: None,
-        sockets: Vec::new(),
-        stdin: Stdin::Null,
-        output: Output::Captured,
         no_new_privileges: (launch.no_new_privileges).unwrap_or(machine::HAS_NO_NEW_PRIVILEGES),
         isolation: enforced_isolation(ctx, &launch.isolation),
-        timeout_ms: 0,
+        ..SpawnRequest::command(ctx.instance(module), argv.to_vec(), directory)
     }
 }
 

@@ -37,12 +37,9 @@ pub(crate) async fn find(ctx: &Arc<RuntimeContext>, ended: RecordedExits) {
     let recorded = |(module, generation): &(ModuleId, u64)| {
         let name = ctx.name(*module);
         let of_module = |event: &&Event| event.module.as_deref() == Some(&*name);
-        let newest = events
-            .iter()
-            .filter(of_module)
-            .filter_map(|event| event.generation);
-        match newest.max() {
-            Some(newest) => newest >= *generation,
+        // A module that was removed and came back has begun to count again.
+        match events.iter().rfind(of_module) {
+            Some(newest) => newest.generation == Some(*generation),
             None => events.len() >= SCANNED_MAX,
         }
     };

@@ -120,8 +120,8 @@ fn done_text(system: &SystemView, last: &UpgradeView) -> String {
     };
     let program = format::single_line(&last.program);
     format!(
-        "{name} is upgraded to {program} ({change}); the holder follows, where it cannot at the \
-         next `mainstay up`\n"
+        "{name} is upgraded to {program} ({change}); the holder follows, or does at the next \
+         `mainstay up`\n"
     )
 }
 

@@ -258,7 +258,7 @@ fn settle(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     at.problems.push(|| problem.hint(&hint));
 }
 
-/// What is stopped when nobody uses it has to start by itself.
+/// What is stopped when it is not used has to start by itself.
 fn idle_stop(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     let (name, module) = (each.name, &each.module);
     let (problem, hint) = match (module.start, module.kind) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mainstay_policy::states::Status;
-use mainstay_process::{Instance, Isolation, Limits, Output, SpawnRequest, Stdin};
+use mainstay_process::{Instance, SpawnRequest};
 use mainstay_protocol::method::UpgradeResult;
 use mainstay_protocol::methods::SystemUpgrade;
 use mainstay_protocol::{ErrorCode, EventKind, RequestError};
@@ -121,26 +121,11 @@ async fn open(program: &str) -> Result<Result<File, String>, RequestError> {
 /// deadline.
 async fn versions(ctx: &RuntimeContext, program: &str) -> Result<ProgramVersions, String> {
     let directory = &ctx.configuration().system.state_dir;
+    let instance = Instance::new("mainstay.program", 1);
+    let argv = vec![program.to_owned(), VERSIONS_VERB.to_owned()];
     let spawn = SpawnRequest {
-        instance: Instance::new("mainstay.program", 1),
-        generation: 0,
-        argv: vec![program.to_owned(), VERSIONS_VERB.to_owned()],
-        directory: directory.display().to_string(),
-        env: Vec::new(),
-        clear_env: false,
-        user: None,
-        group: None,
-        credentials: None,
-        limits: Limits::default(),
-        notify: false,
-        watchdog_usec: None,
-        ready_fd: None,
-        sockets: Vec::new(),
-        stdin: Stdin::Null,
-        output: Output::Captured,
-        no_new_privileges: false,
-        isolation: Isolation::default(),
         timeout_ms: CHECK_TIMEOUT_MS,
+        ..SpawnRequest::command(instance, argv, directory.display().to_string())
     };
     let ended = ctx.os.command(spawn).await;
     let printed = ended.output.lines().rev();
@@ -150,7 +135,7 @@ async fn versions(ctx: &RuntimeContext, program: &str) -> Result<ProgramVersions
     match versions {
         Some(versions) if ended.ok => Ok(versions),
         _ if ended.ok => Err(format!(
-            "`{VERSIONS_VERB}` of it prints no versions: it is not mainstay, or one before 0.2"
+            "`{VERSIONS_VERB}` of it prints no versions: it is not a mainstay that can upgrade"
         )),
         _ => Err(format!("`{VERSIONS_VERB}` of it failed: {}", ended.text)),
     }

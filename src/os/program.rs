@@ -6,6 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::private;
+
 /// The request to replace the program of the runtime.
 #[derive(Debug)]
 pub(crate) struct UpgradeRequest {
@@ -33,7 +35,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
     // The interpreter of a script could not open it: it is executed by its descriptor.
     let mut start = [0; 2];
-    let readable = File::open(path).and_then(|mut it| it.read_exact(&mut start));
+    let readable = private::open_regular(path).and_then(|mut it| it.read_exact(&mut start));
     if readable.is_ok() && &start == b"#!" {
         let text = "it is a script; name the program that it starts";
         return Err(io::Error::other(text));
@@ -41,7 +43,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether the path leads to the open file, and that has not been written since `open`.
+/// Whether the path leads to the open file still.
 #[cfg(unix)]
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -137,7 +137,7 @@ fn used_unix(paths: &[&String]) -> io::Result<HashSet<String>> {
     Ok(used)
 }
 
-/// Whether somebody connected since the last look: the kernel sets the access time of the file
+/// Whether a client connected since the last look: the kernel sets the access time of the file
 /// then, unless it is mounted without. It is set back to the beginning of time.
 fn was_connected(path: &Path) -> bool {
     let accessed = lstat(path).is_ok_and(|file| (file.st_atime, file.st_atime_nsec) != (0, 0));
@@ -181,7 +181,7 @@ mod tests {
             };
             let bound = listener.local_addr().expect("bound");
             let text = bound.to_string();
-            assert!(!is_used(&text), "{text}: nobody came yet");
+            assert!(!is_used(&text), "{text}: no client came yet");
             let loopback = match bound {
                 SocketAddr::V4(_) => "127.0.0.1",
                 SocketAddr::V6(_) => "::1",
@@ -206,7 +206,7 @@ mod tests {
         let text = path.to_str().expect("UTF-8");
         let listener = UnixListener::bind(&path).expect("bound");
         let _first_look_sets_the_mark = is_used(text);
-        assert!(!is_used(text), "nobody came");
+        assert!(!is_used(text), "no client came");
         let client = UnixStream::connect(&path).expect("it listens");
         assert!(is_used(text) && is_used(text), "it waits to be accepted");
         let (server, _) = listener.accept().expect("a client");

@@ -20,7 +20,7 @@ pub(crate) struct SampleRequest {
     pub(crate) own: Vec<u32>,
     /// A directory on the volume that is looked at.
     pub(crate) volume: PathBuf,
-    /// Where those listen that are stopped when nobody uses them.
+    /// Where modules listen that are stopped when they are not used.
     pub(crate) listening: Vec<Listening>,
     /// Give back memory that only the start needed, once the sample is taken.
     pub(crate) release_memory: bool,

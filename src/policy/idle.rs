@@ -54,7 +54,7 @@ mod tests {
             &[(10, false, false), (29, false, false), (30, false, true)],
             &[(20, false, false), (30, true, false), (59, false, false)],
             &[(20, true, false), (30, false, false), (50, false, true)],
-            // The machine slept, or mainstay was stopped: nobody saw whether it was used.
+            // The machine slept, or mainstay was stopped: whether it was used was not seen.
             &[
                 (3600, false, false),
                 (3609, false, false),

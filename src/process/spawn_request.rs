@@ -69,6 +69,34 @@ pub struct SpawnRequest {
     pub timeout_ms: u64,
 }
 
+impl SpawnRequest {
+    /// Runs `argv` in `directory` as mainstay itself: its output is captured, nothing is set up.
+    #[must_use]
+    pub fn command(instance: Instance, argv: Vec<String>, directory: String) -> SpawnRequest {
+        SpawnRequest {
+            instance,
+            generation: 0,
+            argv,
+            directory,
+            env: Vec::new(),
+            clear_env: false,
+            user: None,
+            group: None,
+            credentials: None,
+            limits: Limits::default(),
+            notify: false,
+            watchdog_usec: None,
+            ready_fd: None,
+            sockets: Vec::new(),
+            stdin: Stdin::Null,
+            output: Output::Captured,
+            no_new_privileges: false,
+            isolation: Isolation::default(),
+            timeout_ms: 0,
+        }
+    }
+}
+
 /// What a process sees and may change of the system, beside what its user may.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

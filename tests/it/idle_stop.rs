@@ -1,4 +1,4 @@
-//! Modules that are stopped when nobody uses them, and started by the next use.
+//! Modules that are stopped when they are not used, and started by the next use.
 //! Owns clients and the modules they talk to. Never waits for a fixed time: another module, which
 //! nobody uses, shows that time enough has passed.
 
@@ -42,7 +42,7 @@ fn answer(stream: impl Read) -> u32 {
     pid.parse().expect("a pid")
 }
 
-/// Lets a module that nobody uses be started and stopped again.
+/// Lets a module that is not used be started and stopped again.
 fn a_while_passes(daemon: &Daemon) {
     drop(connect(daemon, "unused"));
     daemon.until("unused", ModuleState::Running);
@@ -55,7 +55,7 @@ fn is_unused(view: &ModuleView) {
 }
 
 #[test]
-fn a_module_is_stopped_when_nobody_is_connected_and_started_by_the_next_connection() {
+fn a_module_is_stopped_when_no_client_is_connected_and_started_by_the_next_connection() {
     let text = format!("{FAST}{}{}", lazy("it", "", ""), lazy("unused", "", ""));
     let daemon = Daemon::start(&text);
     let (first, stream) = connect(&daemon, "it");

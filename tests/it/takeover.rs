@@ -20,7 +20,7 @@ use crate::daemon::{Daemon, binary, copy_program, kill, misbehave, script, wait_
 /// Runs that end by themselves come back at once.
 const HEAD: &str = "[recovery]\nmax_attempts = 0\n\
                     backoff = { initial = \"20ms\", max = \"50ms\", floor = \"20ms\" }\n";
-/// Nobody requests anything of them.
+/// No request concerns them.
 const UNTOUCHED: [&str; 2] = ["steady", "above"];
 /// Events that one answer holds: of a long campaign the first are not looked at.
 const EVENTS_MAX: usize = 10_000;
@@ -105,7 +105,7 @@ impl Takeovers<'_> {
     }
 }
 
-/// The process and generation of those that nobody touches.
+/// The process and generation of those that no request concerns.
 fn untouched(daemon: &Daemon) -> [(Option<u32>, u64); 2] {
     UNTOUCHED.map(|name| {
         let view = daemon.module(name);

@@ -21,7 +21,7 @@ use crate::violation::Violation;
 pub(super) struct Bounds {
     pub(super) state: State,
     pub(super) since: MonoTime,
-    /// It is in that state because nobody uses it.
+    /// It is in that state because it is not used.
     is_unused: bool,
     /// When its last run was ordered.
     run_at: MonoTime,

@@ -509,20 +509,24 @@ impl ConfigActorState {
             self.rollback = self.rolled_back.take();
             return;
         }
-        if self.reload.watched().is_some() || self.rolled_back.is_some() {
+        let is_awaited = self.reload.watched().is_some() || self.rolled_back.is_some();
+        if is_awaited || self.watch_again() {
             let lifecycle = &self.ctx.actor_refs.lifecycle;
             lifecycle.cast(LifecycleMsg::ReportWatched);
-            return;
         }
+    }
+
+    /// Watches a plan that the actor before this one watched; whether there is one.
+    fn watch_again(&mut self) -> bool {
         if !self.is_uncommitted() {
-            return;
+            return false;
         }
         let committed = self.ctx.committed.load_full();
         let planned = self.ctx.planned();
         let number = planned.plan.number();
         let committed = &committed.configuration;
         let Ok(back) = Candidate::rollback(planned, committed, number, |_, _| true) else {
-            return;
+            return false;
         };
         let touched: Vec<ModuleId> = back.differences.iter().map(|(id, _)| *id).collect();
         let configuration = self.ctx.configuration();
@@ -530,8 +534,7 @@ impl ConfigActorState {
         let period = configuration.system.reload_watch;
         let now = self.ctx.os.now();
         self.reload.applied(now, (number, content), period, touched);
-        let lifecycle = &self.ctx.actor_refs.lifecycle;
-        lifecycle.cast(LifecycleMsg::ReportWatched);
+        true
     }
 
     fn is_stopping(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What a new lifecycle starts from: records, runs that are out, and ends that nobody judged.
+//! What a new lifecycle starts from: records, runs that are out, and ends that were not judged.
 //! Owns their order: all modules first, then the ends, then the system goes on.
 //! Never decides what follows: policy does.
 

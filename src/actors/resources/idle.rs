@@ -1,4 +1,4 @@
-//! Runs that nobody uses: their sockets and calls are looked at with each sample.
+//! Runs that are not used: their sockets and calls are looked at with each sample.
 //! Owns the idle clock of each run that is up. Never stops a run: the lifecycle does, unless
 //! something needs it.
 

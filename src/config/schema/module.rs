@@ -95,7 +95,7 @@ section! {
         /// kept while it restarts (connections wait), handed to it as `LISTEN_FDS`. A lazy module
         /// starts on the first connection.
         RestartDependents sockets: RawSockets = RawSockets::default();
-        /// A lazy module is stopped when nobody has used it for this time: no connection to its
+        /// A lazy module is stopped when it was not used for this time: no connection to its
         /// `sockets`, no call. The next one starts it. Looked at every `resources.check_interval`;
         /// one that a running module requires goes on.
         Live idle_stop: Option<PositiveDuration> = None;

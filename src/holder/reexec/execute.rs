@@ -17,7 +17,7 @@ pub(super) const VERB: &str = "holder";
 const STATE: &str = "--state";
 pub(super) const CHECK: &str = "--check";
 
-/// A file in memory with this content, which nobody can change.
+/// A file in memory with this content, which no process can change.
 pub(super) fn sealed(state: &[u8]) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create(c"mainstay-holder", flags)?);

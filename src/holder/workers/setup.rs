@@ -60,7 +60,7 @@ pub(crate) fn start(
         let result = set_up(setup, options, &queue);
         let _ = sender.send(result); // the holder exits
         queue.send(EngineEvent::SetupDone);
-        site.iter().for_each(CgroupRoot::remove_orphans); // nobody waits for that
+        site.iter().for_each(CgroupRoot::remove_orphans); // no start waits for that
     })?;
     Ok(receiver)
 }

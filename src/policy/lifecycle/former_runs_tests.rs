@@ -112,3 +112,16 @@ fn a_lazy_module_that_is_added_ends_what_an_earlier_runtime_left_of_it() {
     assert_eq!(script.apply("b halted"), "");
     assert_eq!(script.state("b"), State::Stopped);
 }
+
+#[test]
+fn a_run_that_was_found_for_a_refused_plan_is_no_run_of_the_next_one() {
+    let mut script = LifecycleScript::new(plan("a"));
+    script.apply("boot");
+    script.apply("a up");
+    let added = crate::spec::ModuleId(1);
+    script.lifecycle.found_run(added, 4, Some(77));
+    let refused = script.lifecycle.replan(script.now, plan("a\nb"), &[]);
+    assert!(refused.is_err(), "it has the number of the plan in force");
+    assert_eq!(script.replan("a\nb", ""), "run b, plan 2");
+    assert_eq!(script.lifecycle.view(added).generation, 5);
+}

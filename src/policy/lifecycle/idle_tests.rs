@@ -1,4 +1,4 @@
-//! Modules that are stopped because nobody uses them, and started again by the next use.
+//! Modules that are stopped because they are not used, and started again by the next use.
 //! Owns one story each, in the words of the fixture. Never looks inside.
 
 use crate::fixture::{LifecycleScript, check, plan, run};

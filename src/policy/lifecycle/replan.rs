@@ -35,7 +35,7 @@ impl Lifecycle {
         plan: impl Into<Arc<Plan>>,
         changes: &[(ModuleId, ChangeClass)],
     ) -> Result<(), ReplanError> {
-        let plan = plan.into();
+        let (plan, found) = (plan.into(), core::mem::take(&mut self.found));
         self.can_follow(&plan)?;
         let former = core::mem::replace(&mut self.plan, plan);
         let (before, groups) = (former.groups(), self.plan.groups());
@@ -64,7 +64,7 @@ impl Lifecycle {
         }
         let fresh = self.ids().filter(|id| self.is_untouched(*id));
         let fresh: BTreeSet<ModuleId> = fresh.collect();
-        self.end_found_runs(now);
+        self.end_found_runs(now, found);
         let needs = changed
             .iter()
             .flat_map(|(module, _)| self.missing_needs(*module));
@@ -111,8 +111,8 @@ impl Lifecycle {
     }
 
     /// Ends what lives of modules that are new.
-    fn end_found_runs(&mut self, now: MonoTime) {
-        for (module, pid) in core::mem::take(&mut self.found) {
+    fn end_found_runs(&mut self, now: MonoTime, found: Vec<(ModuleId, u32)>) {
+        for (module, pid) in found {
             let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
                 continue;
             };

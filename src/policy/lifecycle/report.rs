@@ -89,7 +89,7 @@ impl Lifecycle {
         }
     }
 
-    /// Stops a lazy module that nobody has used for long, unless another one that is to run needs
+    /// Stops a lazy module that was not used for long, unless another one that is to run needs
     /// it. The next use starts it.
     pub(super) fn apply_idle(&mut self, module: ModuleId, generation: u64) {
         let Some(Some(slot)) = self.modules.get(module.index()) else {

@@ -22,7 +22,7 @@ use mainstay_holder::messages::{
 };
 use mainstay_holder::{Decoder, EngineOptions, FrameQueue, embed, recv_with_fds};
 use mainstay_process::{
-    Exited, Limits, Output, ProcessEventKind, Signal, SpawnRequest, StartStep, Stdin, TreeProcess,
+    Exited, Output, ProcessEventKind, Signal, SpawnRequest, StartStep, TreeProcess,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -232,26 +232,11 @@ pub(crate) fn setup_in(dir: &std::path::Path) -> HolderSetup {
 }
 
 pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnRequest {
+    let argv = argv.iter().map(|word| (*word).into()).collect();
     SpawnRequest {
-        instance: name.parse().unwrap(),
         generation,
-        argv: argv.iter().map(|word| (*word).into()).collect(),
-        directory: "/".into(),
-        env: vec![],
-        clear_env: false,
-        user: None,
-        group: None,
-        credentials: None,
-        limits: Limits::default(),
-        notify: false,
-        watchdog_usec: None,
-        ready_fd: None,
-        sockets: vec![],
-        stdin: Stdin::Null,
         output: Output::Log,
-        no_new_privileges: false,
-        isolation: mainstay_process::Isolation::default(),
-        timeout_ms: 0,
+        ..SpawnRequest::command(name.parse().unwrap(), argv, "/".into())
     }
 }
 
