@@ -135,6 +135,8 @@ pub(super) struct World {
     commands: BTreeMap<String, oneshot::Sender<(bool, String)>>,
     /// What was true when the first command before a run began.
     before_run: BTreeMap<String, BTreeMap<String, NeedTruth>>,
+    /// When the actor of a start died during that command: the next one begins it again at once.
+    begun_again: BTreeMap<String, MonoTime>,
     records: BTreeMap<String, String>,
     stop_by: Option<MonoTime>,
     next_pid: u32,
@@ -177,6 +179,7 @@ impl Machine {
             places: BTreeMap::new(),
             commands: BTreeMap::new(),
             before_run: BTreeMap::new(),
+            begun_again: BTreeMap::new(),
             records: BTreeMap::new(),
             stop_by: None,
             next_pid: 1000,
@@ -289,8 +292,16 @@ impl World {
         self.has_runtime = false;
         self.commands.clear();
         self.before_run.clear();
+        self.begun_again.clear();
         self.stop_by = None;
         self.spawned.clear();
+    }
+
+    /// The actor of a module dies: the next one begins the start again that it was told of.
+    pub(super) fn module_actor_died(&mut self, name: &str) {
+        if self.before_run.contains_key(name) {
+            self.begun_again.insert(name.to_owned(), self.now());
+        }
     }
 
     /// Stops everything and starts again; keeps the newest generation of each instance.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use mainstay::simulation::SimulatedRuntime;
-use mainstay_policy::MonoTime;
 use mainstay_policy::lifecycle::Operation;
+use mainstay_policy::{ModuleId, MonoTime};
 
 use super::{ANSWER_TIME, Checked, End, History, MS, Pending, Phase, RELOAD_TIME};
 use crate::actors::fault::ActorFault;
@@ -185,6 +185,11 @@ impl History {
             self.deaths.push_back(now);
             self.summary.actor_deaths += 1;
             self.say(format!("the actor {actor} dies"));
+            let slot = actor.strip_prefix("module ").and_then(|id| id.parse().ok());
+            let plan = runtime.plan();
+            if let Some(module) = slot.and_then(|id| plan.get(ModuleId(id))) {
+                self.machine.world().module_actor_died(&module.name);
+            }
             // A message that it had not handled is lost with it.
             self.wishes.clear();
         }

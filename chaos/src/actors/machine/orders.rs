@@ -240,8 +240,12 @@ impl World {
         };
         match kind {
             "before" => {
-                let truth = self.truth();
-                self.before_run.insert(name.clone(), truth);
+                let died = self.begun_again.remove(&name);
+                let goes_on = died.is_some_and(|at| now.since(at) <= MS(100));
+                if !goes_on || !self.before_run.contains_key(&name) {
+                    let truth = self.truth();
+                    self.before_run.insert(name.clone(), truth);
+                }
             }
             "after" => {
                 self.before_run.remove(&name);
