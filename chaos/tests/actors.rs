@@ -36,7 +36,7 @@ fn one_seed_is_one_history_of_the_actors() {
 }
 
 /// Seed, modules and faults of histories that found a bug.
-const FOUND: [(u64, u32, u32); 18] = [
+const FOUND: [(u64, u32, u32); 19] = [
     (5, 5, 40),
     (119, 5, 40),
     (300, 5, 40),
@@ -55,6 +55,7 @@ const FOUND: [(u64, u32, u32); 18] = [
     (703765, 5, 30),
     (704865, 5, 30),
     (706338, 5, 30),
+    (707647, 5, 30),
 ];
 
 #[test]

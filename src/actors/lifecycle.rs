@@ -93,6 +93,8 @@ pub(crate) enum LifecycleMsg {
         /// Which limit, and what is used.
         text: String,
     },
+    /// A new actor of this module runs: what was ordered of the one before may be lost.
+    RepeatOrder(ModuleId),
     /// From the resources actor: a run was not used for the `idle_stop` of its module.
     Idle {
         /// Whose.
@@ -304,6 +306,9 @@ impl LifecycleActorState {
                 stop,
                 text,
             } => self.apply_limit(module, generation, stop, text),
+            LifecycleMsg::RepeatOrder(module) => {
+                self.policy.repeat_order(self.ctx.os.now(), module);
+            }
             LifecycleMsg::Idle { module, generation } => {
                 self.note(LifecycleEvent::Idle { module, generation });
             }
@@ -362,6 +367,10 @@ impl LifecycleActorState {
             let generation = report.generation;
             let msg = RecoveryMsg::Ended { module, generation };
             self.ctx.actor_refs.recovery.cast(msg);
+            // An earlier run was ended by an actor that began anew: it could not take the next.
+            if generation < self.policy.view(module).generation {
+                self.policy.repeat_order(self.ctx.os.now(), module);
+            }
         }
         self.note(LifecycleEvent::Reported { module, report });
     }

@@ -395,6 +395,10 @@ impl LifecycleScript {
             ["unhealthy"] => return self.note(health(Health::Unhealthy, false), effects),
             ["ill"] => return self.note(health(Health::Unhealthy, true), effects),
             ["idle"] => return self.note(LifecycleEvent::Idle { module, generation }, effects),
+            ["begins", "anew"] => {
+                self.lifecycle.repeat_order(self.now, module);
+                return self.note(LifecycleEvent::TimerFired, effects);
+            }
             other => panic!("no such news: {other:?}"),
         };
         for what in reports {

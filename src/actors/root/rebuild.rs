@@ -237,10 +237,12 @@ impl RootActorState {
                 let now = ctx.snapshots.module(id);
                 let generation = now.lifecycle.info.generation;
                 let ended = ctx.os.last_exit(&ctx.instance(id));
-                let ended = ended.filter(|last| last.generation == generation);
+                // One that is out no more was told before: what is published follows that.
+                let state = now.lifecycle.info.state;
+                let ended = ended.filter(|last| last.generation == generation && state.is_live());
                 // A run that ended by itself is judged by its exit alone.
                 let is_judged = now.lifecycle.info.ends_by_itself && ended.is_some();
-                if now.lifecycle.info.state == State::Stopping && !is_judged {
+                if state == State::Stopping && !is_judged {
                     let (grace, limit) = self.stop_time_left(id, generation);
                     let stop = RunEvent::StopRequested {
                         generation,
@@ -252,6 +254,8 @@ impl RootActorState {
                 if let Some(last) = ended {
                     self.tell_exit(id, last);
                 }
+                // What is published may be older than what was ordered.
+                actor_refs.lifecycle.cast(LifecycleMsg::RepeatOrder(id));
             }
             ActorRole::Config => {
                 actor_refs.config.cast(ConfigMsg::Resume);

@@ -247,6 +247,22 @@ impl Lifecycle {
         }
     }
 
+    /// Orders again what was ordered last and has no end yet: who carries it out began anew, and may
+    /// not have received it. An order that it did receive changes nothing.
+    pub fn repeat_order(&mut self, now: MonoTime, module: ModuleId) {
+        let Some(slot) = self.get(module) else {
+            return;
+        };
+        let generation = slot.generation;
+        match slot.state {
+            State::Starting => self
+                .effects
+                .push_back(LifecycleEffect::Run { module, generation }),
+            State::Stopping => self.emit_stop(now, module, generation),
+            _ => {}
+        }
+    }
+
     /// Until the end of the run: the module's own timeout, and up to the budget of a whole stop if
     /// it asks for more; within what is left of that when those that end after it get their shares.
     /// A stop that is in force, also one of an earlier runtime, is never given more time.

@@ -26,6 +26,23 @@ fn a_chain_starts_in_order_and_stops_in_reverse() {
 }
 
 #[test]
+fn who_begins_anew_is_ordered_again_what_has_no_end_yet() {
+    check(
+        "a",
+        &[
+            ("boot", "run a"),
+            ("a begins anew", "run a"),
+            ("a up", "started"),
+            ("a begins anew", ""),
+            ("stop a", "halt a"),
+            ("a begins anew", "halt a"),
+            ("a halted", ""),
+            ("a begins anew", ""),
+        ],
+    );
+}
+
+#[test]
 fn stopping_a_module_takes_its_hard_dependents_and_starting_it_brings_them_back() {
     let mut script = check(
         "a\nb: a\nc: b\nd: a?",
