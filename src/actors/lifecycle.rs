@@ -306,12 +306,8 @@ impl LifecycleActorState {
                 stop,
                 text,
             } => self.apply_limit(module, generation, stop, text),
-            LifecycleMsg::RepeatOrder(module) => {
-                self.policy.repeat_order(self.ctx.os.now(), module);
-            }
-            LifecycleMsg::Idle { module, generation } => {
-                self.note(LifecycleEvent::Idle { module, generation });
-            }
+            LifecycleMsg::RepeatOrder(module) => self.repeat_order(module),
+            LifecycleMsg::Idle { module, generation } => self.apply_idle(module, generation),
             LifecycleMsg::Requested {
                 module,
                 operation,
@@ -369,10 +365,18 @@ impl LifecycleActorState {
             self.ctx.actor_refs.recovery.cast(msg);
             // An earlier run was ended by an actor that began anew: it could not take the next.
             if generation < self.policy.view(module).generation {
-                self.policy.repeat_order(self.ctx.os.now(), module);
+                self.repeat_order(module);
             }
         }
         self.note(LifecycleEvent::Reported { module, report });
+    }
+
+    fn apply_idle(&mut self, module: ModuleId, generation: u64) {
+        self.note(LifecycleEvent::Idle { module, generation });
+    }
+
+    fn repeat_order(&mut self, module: ModuleId) {
+        self.policy.repeat_order(self.ctx.os.now(), module);
     }
 
     fn stop_all(&mut self, budget: Option<Duration>, actor: String) {

@@ -247,8 +247,8 @@ impl Lifecycle {
         }
     }
 
-    /// Orders again what was ordered last and has no end yet: who carries it out began anew, and may
-    /// not have received it. An order that it did receive changes nothing.
+    /// Orders again what was ordered last and has no end yet: who carries it out began anew, and
+    /// may not have received it. An order that it did receive changes nothing.
     pub fn repeat_order(&mut self, now: MonoTime, module: ModuleId) {
         let Some(slot) = self.get(module) else {
             return;
