@@ -19,11 +19,15 @@ const TURNS: u32 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     /// From the kill of a module to the first instruction of its next run.
-    pub(crate) restarts: Vec<Duration>,
+    restarts: Vec<Duration>,
     /// From the question to the answer, connecting included.
-    pub(crate) statuses: Vec<Duration>,
-    /// From the start of a process by the test itself to its first instruction.
-    pub(crate) starts: Vec<Duration>,
+    statuses: Vec<Duration>,
+    /// From the start of a process by the test itself to its first instruction: the longest
+    /// during each restart.
+    starts: Vec<Duration>,
+    /// What of each restart and of each status is not explained by the start of that moment.
+    late_restarts: Vec<Duration>,
+    late_statuses: Vec<Duration>,
 }
 
 fn sorted(all: &[Duration]) -> Vec<Duration> {
@@ -43,19 +47,31 @@ fn worst(all: &[Duration]) -> Duration {
 }
 
 impl Measured {
+    /// Adds a restart, the statuses asked for meanwhile, and the slowest start of that time.
+    pub(crate) fn push(&mut self, restart: Duration, statuses: [Duration; 2], start: Duration) {
+        let beyond = |all: Duration| all.saturating_sub(start * TURNS);
+        self.late_restarts.push(beyond(restart));
+        self.late_statuses.extend(statuses.map(beyond));
+        self.restarts.push(restart);
+        self.statuses.extend(statuses);
+        self.starts.push(start);
+    }
+
+    /// How many restarts were measured.
+    pub(crate) fn count(&self) -> usize {
+        self.restarts.len()
+    }
+
     /// What was measured during an attack that is later than before by too much, in words.
     pub(crate) fn later_than(&self, before: &Measured) -> Option<String> {
-        let pairs = [
-            ("restart", &self.restarts, &before.restarts),
-            ("status", &self.statuses, &before.statuses),
+        let all = [
+            ("restart", &self.late_restarts, &before.restarts),
+            ("status", &self.late_statuses, &before.statuses),
         ];
-        pairs.into_iter().find_map(|(what, all, earlier)| {
-            let late = |of: fn(&[Duration]) -> Duration| {
-                let busy = of(&self.starts).saturating_sub(of(&before.starts));
-                of(all).saturating_sub(of(earlier) + busy * TURNS)
-            };
-            let is_late = late(median) > LATE_MAX || late(worst) > ONCE_LATE_MAX;
-            is_late.then(|| format!("{what} is late: {all:.0?}"))
+        all.into_iter().find_map(|(what, late, earlier)| {
+            let by = |of: fn(&[Duration]) -> Duration| of(late).saturating_sub(of(earlier));
+            let is_late = by(median) > LATE_MAX || by(worst) > ONCE_LATE_MAX;
+            is_late.then(|| format!("{what} is late: {self}"))
         })
     }
 }
