@@ -213,8 +213,8 @@ impl Engine {
         self.supervisor.runtime_exited(monotonic(), exit);
     }
 
-    /// Once a stop has ended every run, their groups are removed on a thread: the runtime still
-    /// writes its books.
+    /// Once a stop has ended every run, their groups are removed on a thread, while the runtime
+    /// still writes its journal.
     pub(crate) fn remove_idle_groups(&mut self) {
         if !self.supervisor.is_stopping() || !self.roster.is_all_idle() {
             return;
@@ -230,7 +230,8 @@ impl Engine {
         }
     }
 
-    /// Ends all, cleans up, waits a moment for the runtime.
+    /// Ends all, cleans up, waits for the runtime: [`RUNTIME_EXIT_TIMEOUT`], and as long again once
+    /// it is killed. One that is not gone then, in an uninterruptible wait, is left to the system.
     pub(crate) fn shut_down(mut self, code: u8) -> u8 {
         self.write_status(SystemState::Stopping);
         // Blocked in this thread since its start: a signal now changes nothing.
@@ -256,9 +257,12 @@ impl Engine {
         }
         self.channel.close(&self.poll);
         if let Some(pid) = self.runtime_pid() {
-            let end = monotonic() + RUNTIME_EXIT_TIMEOUT;
-            while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive {
-                if monotonic() > end {
+            let kill_at = monotonic() + RUNTIME_EXIT_TIMEOUT;
+            let give_up_at = kill_at + RUNTIME_EXIT_TIMEOUT;
+            while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive
+                && monotonic() < give_up_at
+            {
+                if monotonic() > kill_at {
                     process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
                 }
                 std::thread::sleep(Duration::from_millis(1));

@@ -166,6 +166,7 @@ mod cases {
             ("a_close_that_hangs_delays_no_runtime", hanging::close),
             ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
             ("a_suspended_main_is_reported", stops::suspended_main),
+            ("an_unkillable_runtime_is_left", stops::unkillable_runtime),
             ("unsafe_directories_are_refused", directories::refused),
             ("a_second_holder_is_refused", directories::held_by_another),
             ("a_setup_does_not_hold_up_the_loop", directories::awaited),

@@ -1,5 +1,4 @@
 //! A stop whose main process exits first, where orphans become children of the holder.
-//! Owns nothing but what each case starts.
 //! Never leaves a process behind.
 
 use std::path::Path;
@@ -99,4 +98,22 @@ pub(super) fn suspended_main() {
             .any(|seen| format!("{seen:?}").contains("Suspended"))
     );
     house.leave(0);
+}
+
+/// The exit of a traced process is the tracer's to see first: until then no signal ends it for its
+/// parent, as in an uninterruptible wait.
+pub(super) fn unkillable_runtime() {
+    let mut house = House::ready(true);
+    house.start("a", 1, "exec sleep 300");
+    let runtime = Pid::from_raw(house.runtime);
+    let none = std::ptr::null_mut::<libc::c_void>();
+    #[expect(unsafe_code, reason = "nix has it in a feature of its own")]
+    // SAFETY: a system call without memory of this process.
+    let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, runtime.as_raw(), none, none) };
+    assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
+    house.line.ask(&HolderRequest::Exit { code: 7 });
+    assert_eq!(house.end(), 7);
+    assert!(!house.dir.path().join("run/holder.json").exists());
+    kill(runtime, Signal::SIGKILL).unwrap();
+    nix::sys::wait::waitpid(runtime, None).unwrap();
 }
