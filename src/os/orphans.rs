@@ -1,46 +1,36 @@
-//! Modules whose holder is gone: ending them is all that is left.
-//! Owns nothing; each is named by its identity for the moment of a signal.
-//! Never signals a process that may be another by now: nobody reaps for us any more.
+//! Modules whose holder has exited: a request to signal or to kill one is carried out here.
+//! Owns nothing; each process is verified by its start time for the moment of a signal.
+//! Never signals a number: with the holder gone, a pid or a group may be another's by now.
 
 use mainstay_holder::messages::HolderRequest;
-use mainstay_process::Instance;
+use mainstay_process::{Instance, Signal};
 
 use super::{LiveProcess, machine};
 
-/// Does what the holder was asked for, if it is to ask for the end or to end.
+/// Signals the main process if `ask` is to signal or to kill its run. Once it has exited, the rest
+/// of its tree is killed by the task that waits for it (`holder_lost.rs`).
 pub(super) fn end_orphans(ask: &HolderRequest, alive: impl Fn(&Instance) -> Option<LiveProcess>) {
-    let pinned = |instance: &Instance, generation: u64| {
-        let alive = alive(instance)?;
-        (alive.generation == generation)
-            .then(|| machine::VerifiedProcess::new(alive.pid, alive.start_time))?
-            .map(|pinned| (pinned, alive.pid))
-    };
-    match ask {
+    let (run, signal, cont) = match ask {
         HolderRequest::Signal {
             instance,
             generation,
             signal,
             cont,
             within_ms: _,
-        } => {
-            if let Some((process, _)) = pinned(instance, *generation) {
-                process.signal(signal.0);
-                if *cont {
-                    process.signal(libc::SIGCONT);
-                }
-            }
-        }
+        } => ((instance, *generation), *signal, *cont),
         HolderRequest::Kill {
             instance,
             generation,
-        } => {
-            if let Some((process, pid)) = pinned(instance, *generation) {
-                process.signal(libc::SIGKILL); // it may lead no group
-                // The pin keeps the pid, and with it the group id, from being reused.
-                let group = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(0));
-                let _already_gone = nix::sys::signal::killpg(group, nix::sys::signal::SIGKILL);
-            }
+        } => ((instance, *generation), Signal::KILL, false),
+        _ => return,
+    };
+    let alive = alive(run.0).filter(|alive| alive.generation == run.1);
+    if let Some(process) =
+        alive.and_then(|alive| machine::VerifiedProcess::new(alive.pid, alive.start_time))
+    {
+        process.signal(signal.0);
+        if cont {
+            process.signal(libc::SIGCONT);
         }
-        _ => {}
     }
 }

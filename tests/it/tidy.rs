@@ -68,6 +68,12 @@ const PLACES: &[Place] = &[
         way_out: "give `src/os` a safe function that does it, and call that",
     },
     Place {
+        word: "killpg",
+        folders: &[],
+        tests: true,
+        way_out: "signal a verified process, or kill a control group: a number may be reused",
+    },
+    Place {
         word: "target_os",
         folders: &["src/os/", "src/holder/", "src/service/", "modules/"],
         tests: true,
