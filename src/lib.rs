@@ -83,6 +83,9 @@ mod simulate;
 #[cfg(all(unix, feature = "simulation"))]
 pub use runtime::simulation;
 
+/// The types of requests, results and events, which [`Runtime`] takes and returns.
+pub use mainstay_protocol as protocol;
+
 pub use embed::{
     Runtime, RuntimeBuilder, ShutdownReport, StartError, TaskContext, TaskError, TaskSubscription,
 };

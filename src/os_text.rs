@@ -2,7 +2,7 @@
 //! Owns the tables. Never touches the OS.
 
 use mainstay_policy::recovery::EXIT_CONFIGURATION;
-use mainstay_process::Signal;
+use mainstay_process::{Exit, Signal, StartStep};
 
 /// Why a second start of what lives is refused.
 #[cfg(unix)]
@@ -61,8 +61,10 @@ pub(crate) fn signal_number(name: &str) -> Option<Signal> {
 /// `No such file or directory (ENOENT)`.
 #[cfg(unix)]
 pub(crate) fn errno_text(errno: i32) -> String {
-    let errno = nix::errno::Errno::from_raw(errno);
-    format!("{} ({errno:?})", errno.desc())
+    let name = nix::errno::Errno::from_raw(errno);
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    format!("{text} ({name:?})")
 }
 
 /// `exit code 3`, and what the code means where that is agreed on.
@@ -88,14 +90,58 @@ pub(crate) fn errno_text(errno: i32) -> String {
     std::io::Error::from_raw_os_error(errno).to_string()
 }
 
-/// A length of time as people say it: `250 ms`, `12 s`, `3 min`.
+/// How a process ended: `exit code 3`, `killed by SIGKILL`.
+pub(crate) fn exit_text(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => code_text(code),
+        Exit::Signal { signal, core } => {
+            let dumped = if core { ", core dumped" } else { "" };
+            format!("killed by {}{dumped}", signal_name(signal))
+        }
+        Exit::Oom => "killed by the kernel: out of memory".to_owned(),
+        Exit::Stuck => "it did not end when it was ended by force, and still lasts".to_owned(),
+        Exit::Unknown => "exited, exit code unknown".to_owned(),
+    }
+}
+
+/// What failed at a step of a start; what it is about, as the path of a directory, may follow.
+pub(crate) fn step_text(step: StartStep) -> &'static str {
+    match step {
+        StartStep::Fence => "another run still lives",
+        StartStep::Prepare => "a before_start command failed",
+        StartStep::Resources => "the machine has less left than it needs",
+        StartStep::Pipe => "cannot open its pipes and sockets",
+        StartStep::Fork => "cannot start a process",
+        StartStep::Session => "cannot open a session",
+        StartStep::Directory => "cannot enter the directory",
+        StartStep::Limits => "cannot set its limits",
+        StartStep::Isolation => "cannot isolate it (capabilities, read_only, private_tmp)",
+        StartStep::Group => "cannot become group",
+        StartStep::User => "cannot become user",
+        StartStep::Descriptors => "cannot arrange its descriptors",
+        StartStep::Exec => "cannot execute",
+        StartStep::Other => "cannot start it",
+    }
+}
+
+/// Formats a duration; see [`millis_text`].
 pub(crate) fn duration_text(span: std::time::Duration) -> String {
-    let ms = span.as_millis();
+    millis_text(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Formats milliseconds: `214 ms`, `1.5 s`, `12 s`, `5 min`, `3 h`, `2 days`.
+pub(crate) fn millis_text(ms: u64) -> String {
+    const SECOND: u64 = 1000;
+    const MINUTE: u64 = 60 * SECOND;
+    const HOUR: u64 = 60 * MINUTE;
     match ms {
-        0..10_000 if ms < 1000 => format!("{ms} ms"),
-        0..10_000 => format!("{:.1} s", span.as_secs_f64()),
-        10_000..120_000 => format!("{} s", span.as_secs()),
-        120_000..7_200_000 => format!("{} min", span.as_secs() / 60),
-        _ => format!("{} h", span.as_secs() / 3600),
+        0..SECOND => format!("{ms} ms"),
+        _ if ms < 10 * SECOND && ms % SECOND >= 100 => {
+            format!("{}.{} s", ms / SECOND, ms % SECOND / 100)
+        }
+        _ if ms < 2 * MINUTE => format!("{} s", ms / SECOND),
+        _ if ms < 2 * HOUR => format!("{} min", ms / MINUTE),
+        _ if ms < 48 * HOUR => format!("{} h", ms / HOUR),
+        _ => format!("{} days", ms / (24 * HOUR)),
     }
 }

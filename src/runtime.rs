@@ -75,9 +75,9 @@ pub(crate) enum RuntimeStartError {
     /// A file of the state directory.
     #[error("cannot use {}: {source}", path.display())]
     State {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system reports.
         #[source]
         source: io::Error,
     },
@@ -135,21 +135,21 @@ async fn supervise(
     ground: PreparedRuntime,
     announce: Option<ConsoleSink>,
 ) -> Result<u8, RuntimeStartError> {
-    let (held, facts) = connect_holder(wire, &ground)?;
-    let os: Arc<dyn Os> = Arc::clone(&held) as Arc<dyn Os>;
+    let (holder_client, facts) = connect_holder(wire, &ground)?;
+    let os: Arc<dyn Os> = Arc::clone(&holder_client) as Arc<dyn Os>;
     let mut running = ground.build(os, announce)?.start(facts).await?;
     let ctx = Arc::clone(&running.ctx);
     let end = tokio::select! {
         end = running.wait() => end,
-        () = held.upgrade_accepted() => {
-            running.make_way(&held).await;
+        () = holder_client.upgrade_accepted() => {
+            running.make_way(&holder_client).await;
             return Ok(0);
         }
-        never = service_report::follow(&ctx, &held) => match never {},
+        never = service_report::follow(&ctx, &holder_client) => match never {},
     };
     match end {
         Some(end) => {
-            running.close(&held, end.code).await;
+            running.close(&holder_client, end.code).await;
             Ok(end.code)
         }
         // Root gave up: modules go on, the holder starts a new runtime.
@@ -234,7 +234,7 @@ pub(crate) fn connect_holder(
 }
 
 impl PreparedRuntime {
-    /// Builds the ctx on it.
+    /// Builds the context of the actors.
     ///
     /// # Errors
     /// As `build`.
@@ -375,10 +375,10 @@ impl RunningRuntime {
 
     /// Ends this runtime for an upgrade: writes what is left, and leaves everything else to the
     /// next runtime.
-    async fn make_way(self, held: &HolderClient) {
+    async fn make_way(self, holder_client: &HolderClient) {
         self.routes.abort();
         self.close_journal().await;
-        held.sent_before_end().await;
+        holder_client.sent_before_end().await;
     }
 
     async fn close_journal(&self) {
@@ -388,12 +388,12 @@ impl RunningRuntime {
     }
 
     /// Writes what is left, lets the holder go and ends the actors.
-    pub(crate) async fn close(self, held: &HolderClient, code: u8) {
+    pub(crate) async fn close(self, holder_client: &HolderClient, code: u8) {
         self.close_journal().await;
         let _there_were_none =
             fs::remove_dir_all(settings_files::folder(&self.ctx.configuration()));
         let _there_were_none = fs::remove_dir_all(secret_files::folder(&self.ctx.configuration()));
-        held.exit_holder_and_wait(code).await;
+        holder_client.exit_holder_and_wait(code).await;
         self.routes.abort();
         root::stop_actors(&self.ctx);
         let _ended = tokio::time::timeout(ROOT_STOP_TIMEOUT, self.root).await;

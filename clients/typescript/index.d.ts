@@ -23,6 +23,7 @@ export interface ModuleView {
   restarts: number;
   required: boolean;
   since: string;
+  reason?: string | null;
   status_text?: string | null;
   waits_for?: string | null;
   issues?: string[];

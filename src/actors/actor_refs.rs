@@ -13,7 +13,7 @@ use super::gateway::GatewayMsg;
 use super::health::HealthMsg;
 use super::lifecycle::LifecycleMsg;
 use super::module::ModuleMsg;
-use super::recovery::RecoveryMsg;
+use super::recovery_trials::RecoveryMsg;
 use super::registry::RegistryMsg;
 use super::resources::ResourcesMsg;
 use super::root::RootMsg;

@@ -6,18 +6,18 @@ use mainstay_policy::diff::KeyClass;
 use mainstay_policy::lifecycle::PreviewAction;
 use mainstay_policy::recovery::Failure;
 use mainstay_policy::resources::Rung as ThrottleRung;
-use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
+use mainstay_policy::run::RunEnd;
 use mainstay_policy::spec::{Importance, Kind, Strategy};
 use mainstay_policy::states::{Cause, Desired, Health, State, Status};
-use mainstay_process::Exited;
-use mainstay_protocol::config_plan::ChangeClass;
+use mainstay_process::{Exited, StartFailure};
+use mainstay_protocol::config_plan::KeyClass as WireKeyClass;
 use mainstay_protocol::enums::{ModuleKind, Rung};
 use mainstay_protocol::method::ChangeAction;
 use mainstay_protocol::{
     DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause, SystemStatus,
 };
 
-use crate::os_text::{code_text, errno_text, signal_name};
+use crate::os_text::{errno_text, exit_text, signal_name, step_text};
 
 /// A function from an enum of policy to that of the protocol, which has the same variants. The
 /// compiler insists on a variant that policy gains.
@@ -45,7 +45,7 @@ to_wire! {
     importance: Importance => ModuleImportance { Low, Normal, High, Critical };
     rung: ThrottleRung => Rung { None, Notice, Priority, Cap, Restart, Stop };
     change_action: PreviewAction => ChangeAction { Start, Stop, Restart, Notify, Fail };
-    key_class: KeyClass => ChangeClass { Live, Notify, Restart, RestartDependents };
+    key_class: KeyClass => WireKeyClass { Live, Notify, Restart, RestartDependents };
 }
 
 pub(crate) fn health_to_policy(health: HealthStatus) -> Health {
@@ -54,40 +54,6 @@ pub(crate) fn health_to_policy(health: HealthStatus) -> Health {
         HealthStatus::Healthy => Health::Healthy,
         HealthStatus::Degraded => Health::Degraded,
         HealthStatus::Unhealthy => Health::Unhealthy,
-    }
-}
-
-/// How a process ended, in words.
-pub(crate) fn exit_text(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => code_text(code),
-        Exit::Signal { signal, core } => {
-            let dumped = if core { ", core dumped" } else { "" };
-            format!("killed by {}{dumped}", signal_name(signal))
-        }
-        Exit::Oom => "killed by the kernel: out of memory".to_owned(),
-        Exit::Stuck => "it did not end when it was ended by force, and still lasts".to_owned(),
-        Exit::Unknown => "ended, nobody knows how".to_owned(),
-    }
-}
-
-/// Where a start failed, in words.
-pub(crate) fn step_text(step: StartStep) -> &'static str {
-    match step {
-        StartStep::Fence => "another run still lives",
-        StartStep::Prepare => "a before_start command failed",
-        StartStep::Resources => "the machine has less left than it needs",
-        StartStep::Pipe => "cannot make its pipes",
-        StartStep::Fork => "cannot make a process",
-        StartStep::Session => "cannot make a session",
-        StartStep::Directory => "cannot enter its directory",
-        StartStep::Limits => "cannot set its limits",
-        StartStep::Isolation => "cannot isolate it",
-        StartStep::Group => "cannot become its group",
-        StartStep::User => "cannot become its user",
-        StartStep::Descriptors => "cannot arrange its descriptors",
-        StartStep::Exec => "cannot execute its command",
-        StartStep::Other => "cannot start it",
     }
 }
 

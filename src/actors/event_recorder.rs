@@ -37,7 +37,7 @@ pub(crate) struct EventBuilder {
     module: Option<(ModuleId, u64)>,
     cause: Option<StateCause>,
     caused_by: CausedBy,
-    actor: Option<String>,
+    requester: Option<String>,
     administrative: bool,
     payload: Value,
 }
@@ -51,7 +51,7 @@ impl EventBuilder {
             module: None,
             cause: None,
             caused_by: because,
-            actor: None,
+            requester: None,
             administrative: false,
             payload: Value::Null,
         }
@@ -77,15 +77,15 @@ impl EventBuilder {
     }
 
     /// The requester.
-    pub(crate) fn by(mut self, actor: String) -> EventBuilder {
-        self.actor = Some(actor);
+    pub(crate) fn by(mut self, requester: String) -> EventBuilder {
+        self.requester = Some(requester);
         self
     }
 
     /// An administrative action of `actor`: it goes into the hash chain.
-    pub(crate) fn administrative(mut self, actor: String) -> EventBuilder {
+    pub(crate) fn administrative(mut self, requester: String) -> EventBuilder {
         self.administrative = true;
-        self.by(actor)
+        self.by(requester)
     }
 
     /// What the kind carries.
@@ -139,7 +139,7 @@ impl EventRecorder {
             cause: entry.cause,
             cause_seq,
             administrative: entry.administrative,
-            actor: entry.actor,
+            actor: entry.requester,
             payload: entry.payload,
         });
         let kind = entry.kind;

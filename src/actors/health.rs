@@ -41,9 +41,9 @@ const HELD_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum HealthMsg {
     /// A module became ready, or is not any more.
     ReadinessChanged {
-        /// Which.
+        /// The module.
         module: ModuleId,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
         /// Ready, or not any more.
         running: bool,
@@ -52,9 +52,9 @@ pub(crate) enum HealthMsg {
     },
     /// It fed its watchdog, or reported its health without being asked.
     SelfReported {
-        /// Which.
+        /// The module.
         module: ModuleId,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
         /// What it reports.
         report: HealthReportParams,
@@ -74,7 +74,7 @@ pub(crate) enum HealthMsg {
     },
     /// Where do the probes of a module stand?
     Explain {
-        /// Which.
+        /// The module.
         module: ModuleId,
         /// In the order of its configuration.
         answer: oneshot::Sender<Vec<ProbeOutlook>>,

@@ -144,7 +144,7 @@ fn enforced_isolation(ctx: &RuntimeContext, asked: &Isolation) -> Isolation {
 /// Whether the machine has left what a module says it needs.
 ///
 /// # Errors
-/// `InsufficientResources`, with what is needed and what is there.
+/// What is needed and what is free, as text.
 pub(crate) fn check_resources(ctx: &RuntimeContext, module: ModuleId) -> Result<(), String> {
     let needs = ctx.launch(module).needs;
     let state_dir = &ctx.configuration().system.state_dir;
@@ -157,7 +157,7 @@ pub(crate) fn check_resources(ctx: &RuntimeContext, module: ModuleId) -> Result<
         if let Some((needed, free)) = pair.filter(|(needed, free)| free < needed) {
             let mb = |bytes: u64| bytes / (1024 * 1024);
             return Err(format!(
-                "InsufficientResources: needs {} MB of {what}, {} MB are free",
+                "not enough {what}: it needs {} MB, {} MB are free",
                 mb(needed),
                 mb(free)
             ));

@@ -25,16 +25,16 @@ use tokio::sync::oneshot;
 use super::RuntimeContext;
 use super::config::ConfigMsg;
 use super::module::ModuleMsg;
-use super::recovery::RecoveryMsg;
+use super::recovery_trials::RecoveryMsg;
 use super::root::RootMsg;
 use super::timer::DeadlineTimer;
 
 mod adopt;
 mod emit;
+pub(crate) mod emit_recovery;
 mod outlook;
 mod preview;
 mod publish;
-pub(crate) mod recovery;
 pub(crate) mod replan;
 pub(crate) mod requests;
 mod waiting;
@@ -64,14 +64,14 @@ pub(crate) enum LifecycleMsg {
     RunReported {
         /// Which one.
         module: ModuleId,
-        /// What.
+        /// What the run reports.
         report: RunReport,
         /// Why it could not start, in full.
         detail: Option<String>,
     },
     /// From the health actor.
     Health {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// Of which run.
         generation: u64,
@@ -84,9 +84,9 @@ pub(crate) enum LifecycleMsg {
     },
     /// From the resources actor: a run exceeds a limit, and its ladder has ended.
     LimitExceeded {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Stop it permanently instead of restarting it.
         stop: bool,
@@ -97,30 +97,30 @@ pub(crate) enum LifecycleMsg {
     RepeatOrder(ModuleId),
     /// From the resources actor: a run was not used for the `idle_stop` of its module.
     Idle {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// From a person or a program.
     Requested {
         /// For whom.
         module: ModuleId,
-        /// What.
+        /// What is requested.
         operation: Operation,
         /// The requester.
-        actor: String,
+        requester: String,
         /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
     /// No run of a module is to start until then; None: it is released.
     Held {
-        /// Which.
+        /// The module.
         module: ModuleId,
         /// Until when at the latest.
         until: Option<MonoTime>,
         /// The requester.
-        actor: String,
+        requester: String,
         /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
@@ -130,7 +130,7 @@ pub(crate) enum LifecycleMsg {
     Preview {
         /// For whom.
         module: ModuleId,
-        /// What.
+        /// What is requested.
         operation: Operation,
         /// The steps, in order.
         answer: oneshot::Sender<Vec<ChangeStep>>,
@@ -139,7 +139,7 @@ pub(crate) enum LifecycleMsg {
     Query(LifecycleQuery),
     /// From the procedure before a restart.
     ProcedureEnded {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// Its number.
         ticket: u32,
@@ -160,7 +160,7 @@ pub(crate) enum LifecycleMsg {
         /// Instead of the configured budget.
         budget: Option<Duration>,
         /// The requester.
-        actor: String,
+        requester: String,
     },
     /// Bring every module to another plan.
     Replan(Box<replan::Replan>),
@@ -311,19 +311,19 @@ impl LifecycleActorState {
             LifecycleMsg::Requested {
                 module,
                 operation,
-                actor,
+                requester,
                 published,
             } => {
-                self.apply_operation(module, operation, actor);
+                self.apply_operation(module, operation, requester);
                 return Some(published);
             }
             LifecycleMsg::Held {
                 module,
                 until,
-                actor,
+                requester,
                 published,
             } => {
-                self.apply_hold(module, until, actor);
+                self.apply_hold(module, until, requester);
                 return Some(published);
             }
             LifecycleMsg::FilesChanged(change) => self.apply_files_changed(&change),
@@ -345,7 +345,7 @@ impl LifecycleActorState {
             } => {
                 let _asker_left = answer.send(self.policy.preview_plan(plan, &changes));
             }
-            LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
+            LifecycleMsg::StopAll { budget, requester } => self.stop_all(budget, requester),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
             LifecycleMsg::RestartOutdated(module) => self.restart_outdated(module),
             LifecycleMsg::Commit => self.commit(),
@@ -379,21 +379,21 @@ impl LifecycleActorState {
         self.policy.repeat_order(self.ctx.os.now(), module);
     }
 
-    fn stop_all(&mut self, budget: Option<Duration>, actor: String) {
-        self.record_system_stop(&actor);
-        self.stop_requested_by = Some(actor);
+    fn stop_all(&mut self, budget: Option<Duration>, requester: String) {
+        self.record_system_stop(&requester);
+        self.stop_requested_by = Some(requester);
         let within = budget.unwrap_or(self.ctx.plan().system().shutdown_timeout);
         self.ctx.os.stopping(within + STOP_MARGIN);
         self.note(LifecycleEvent::StopAll { budget });
     }
 
-    fn apply_operation(&mut self, module: ModuleId, operation: Operation, actor: String) {
+    fn apply_operation(&mut self, module: ModuleId, operation: Operation, requester: String) {
         self.dirty.insert(module);
         // A call or a connection administers nothing.
         if operation != Operation::Wake {
-            self.record_request(module, operation, &actor);
+            self.record_request(module, operation, &requester);
         }
-        self.requesters.insert(module, actor);
+        self.requesters.insert(module, requester);
         self.note(LifecycleEvent::Requested { module, operation });
     }
 

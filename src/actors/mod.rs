@@ -1,11 +1,11 @@
 //! The actors: each owns one thing and performs what policy decided about it.
 //! Owns the tree below and is the only folder that knows ractor.
-//! Never decides, never awaits in `handle` except for spawning a child.
+//! Never decides what becomes of a run, never awaits in `handle` except for spawning a child.
 //!
 //! ```text
 //! root ──┬── registry     the only writer of the snapshots that readers get
 //!        ├── lifecycle    policy::Lifecycle: desired states, order, restarts
-//!        ├── module × n   policy::Module: one run of one process
+//!        ├── module × n   policy::RunMachine: one run of one process
 //!        ├── recovery     procedures before restarts, the record of verdicts, their validation
 //!        ├── health       probe schedules
 //!        ├── resources    samples
@@ -58,7 +58,7 @@ mod ractor_contract;
 pub(crate) mod readiness;
 pub(crate) mod record;
 pub(crate) mod recorded_exits;
-mod recovery;
+mod recovery_trials;
 pub(crate) mod registry;
 mod resources;
 pub(crate) mod root;

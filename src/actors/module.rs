@@ -1,4 +1,4 @@
-//! A module: one per module of the plan.
+//! The actor of one module: it starts and stops its process, and reports what became of it.
 //! Owns its policy::RunMachine (one run at a time) and one timer; performs what that decided.
 //! Never decides.
 //! In flight at most: 1 request of lifecycle, the events of one process, 1 check, 1 hook, 1 timer.
@@ -26,7 +26,7 @@ use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, launching, readiness};
 use crate::os::forensics::Bundle;
 use crate::os::{CommandResult, RunHold};
-use crate::os_text::signal_name;
+use crate::os_text::{exit_text, signal_name};
 
 pub(crate) mod delivery;
 mod forensics;
@@ -72,26 +72,26 @@ pub(crate) enum ModuleMsg {
     },
     /// A command before or after a run ended.
     HookEnded {
-        /// Which.
+        /// The number of the command.
         number: u64,
-        /// How.
+        /// How it ended.
         outcome: CommandResult,
     },
     /// The lifecycle stops this run because it hangs or is over a limit.
     Hangs {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Why, a noun.
         reason: &'static str,
     },
     /// A run that is being stopped is soon killed.
     CaptureDue {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// What a run did is read.
     Captured {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Why it was read.
         reason: &'static str,
@@ -481,7 +481,7 @@ impl ModuleActorState {
         let exit = exited.exit;
         let ran_ms = self.since_order(MonoTime(exited.at));
         let message = convert::task_message(exited);
-        let mut text = message.unwrap_or_else(|| convert::exit_text(exit));
+        let mut text = message.unwrap_or_else(|| exit_text(exit));
         if self.is_current_run(generation) {
             text += &self.reported.reason();
         }
@@ -494,6 +494,9 @@ impl ModuleActorState {
         let recorded = self.ctx.recorded_exits.get();
         if recorded.and_then(|them| them.get(&self.id)) != Some(&generation) {
             self.ctx.recorder.record(entry);
+        }
+        if generation == self.module.generation() {
+            self.detail.get_or_insert_with(|| text.clone());
         }
         self.publish_exit(generation, Some(exit), ran_ms, text);
         self.note(RunEvent::Exited { generation, exit });

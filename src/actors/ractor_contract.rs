@@ -1,4 +1,4 @@
-//! What the ctx relies on in ractor, as tests: an upgrade that changes a fact fails here, loudly.
+//! What the actors rely on in ractor, as tests: an upgrade that changes a fact fails here, loudly.
 //! Owns two small actors, a parent that tells what it hears and a child that does what it is told.
 //! Never tests our own actors. A fact that changed for the better is a reason to look at its rule.
 

@@ -33,9 +33,9 @@ pub(crate) enum ResourcesMsg {
     Sampled(Option<Box<Sample>>),
     /// A run is up, or not any more.
     ReadinessChanged {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Up, or not any more.
         running: bool,

@@ -22,7 +22,7 @@ use super::health::HealthActor;
 use super::lifecycle::replan::Replan;
 use super::lifecycle::{LifecycleActor, LifecycleMsg};
 use super::module::{self, ModuleActor};
-use super::recovery::RecoveryActor;
+use super::recovery_trials::RecoveryActor;
 use super::registry::RegistryActor;
 use super::resources::ResourcesActor;
 use super::source_files::SourceFilesActor;
@@ -47,7 +47,7 @@ pub(crate) enum RootMsg {
     StartupCompleted,
     /// It failed, or a group shut everything down later, and why; what runs is being stopped.
     StartupFailed {
-        /// In words.
+        /// Why, as text.
         text: String,
     },
     /// Stop everything in order.
@@ -55,7 +55,7 @@ pub(crate) enum RootMsg {
         /// Instead of the configured budget.
         budget: Option<Duration>,
         /// The requester.
-        actor: &'static str,
+        requester: &'static str,
     },
     /// Everything is down.
     AllStopped {
@@ -171,9 +171,9 @@ impl Actor for RootActor {
                 state.failed = Some(text.clone());
                 state.started(Err(text));
             }
-            RootMsg::StopRequested { budget, actor } => {
-                let actor = actor.to_owned();
-                let msg = LifecycleMsg::StopAll { budget, actor };
+            RootMsg::StopRequested { budget, requester } => {
+                let requester = requester.to_owned();
+                let msg = LifecycleMsg::StopAll { budget, requester };
                 state.ctx.actor_refs.lifecycle.cast(msg);
                 // The kernel takes long to close a watch of files: it begins now.
                 state.ctx.announce(ConsoleMessage::Stopping);

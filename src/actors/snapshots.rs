@@ -27,6 +27,8 @@ pub(crate) struct LifecycleInfo {
     pub(crate) held_by: Option<String>,
     /// When the state began.
     pub(crate) since: Timestamp,
+    /// Why it failed or stopped last.
+    pub(crate) reason: Option<String>,
     /// What it waits for, as text.
     pub(crate) waits_for: Option<String>,
     /// Why its current or last run was started.
@@ -40,7 +42,7 @@ pub(crate) struct LifecycleInfo {
 pub(crate) struct ThrottleInfo {
     /// Its rung.
     pub(crate) rung: Rung,
-    /// By what.
+    /// The mechanism that does it.
     pub(crate) mechanism: &'static str,
 }
 
@@ -114,6 +116,7 @@ impl ModuleSnapshot {
                 requester: None,
                 held_by: None,
                 since: at,
+                reason: None,
                 waits_for: None,
                 started_because: None,
                 next_attempt_at: None,

@@ -1,5 +1,4 @@
 //! `mainstay holder` (hidden): the holder goes on as this program, executed by the one before.
-//! Owns nothing.
 //! Never called by a person.
 
 use mainstay_protocol::enums::CliExitCode;

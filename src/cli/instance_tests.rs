@@ -1,5 +1,4 @@
 //! Finding the instance: every place, in its order, on folders of the test's own.
-//! Owns nothing beyond its temporary folders.
 //! Never reads this process's environment.
 
 use super::*;

@@ -1,5 +1,4 @@
 //! `man`: the manual pages, generated from the command line's own definition.
-//! Owns nothing.
 //! Never writes outside of the folder that it is given.
 
 use clap::CommandFactory;

@@ -6,13 +6,13 @@ use std::fmt::Write;
 
 use mainstay_protocol::enums::{DesiredState, Rung};
 use mainstay_protocol::view::{LastExit, Usage};
-use mainstay_protocol::{ModuleState, ModuleView, StateCause, Timestamp};
+use mainstay_protocol::{ModuleState, ModuleView, Timestamp};
 
 use super::format;
 use super::health::trend_text;
 use super::status::{health_colour, state_colour};
 use super::terminal::Terminal;
-use crate::journal::format_millis;
+use crate::os_text::millis_text;
 
 pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> String {
     let mut out = String::new();
@@ -140,12 +140,13 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
 
 /// Why a module failed, and what follows.
 fn recovery_facts(out: &mut String, module: &ModuleView, now: Timestamp) {
-    if let Some(text) = stop_reason_text(module) {
-        line(out, "failed", text);
+    let ended = module.last_exit.as_ref().map(exit_text);
+    if let Some(text) = failure_text(module).filter(|text| ended.as_ref() != Some(text)) {
+        line(out, "failed", &text);
     }
     if let Some(exit) = &module.last_exit {
         let ago = format::since(exit.at, now);
-        let ran = exit.ran_ms.map(format_millis);
+        let ran = exit.ran_ms.map(millis_text);
         let ran = ran.map_or_else(String::new, |ran| format!(" after {ran}"));
         let text = format!("{}{ran}, {ago} ago", exit_text(exit));
         line(out, "last exit", &text);
@@ -221,35 +222,18 @@ pub(crate) fn waits_for(module: &ModuleView) -> Option<String> {
     Some(text.unwrap_or_else(names)).filter(|text| !text.is_empty())
 }
 
-/// Returns why a module failed: its health issues, else its last exit.
+/// Returns why a module failed, in the words of `why`. An older runtime says how it exited alone.
 pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
-    let found = stop_reason_text(module).map(str::to_owned);
-    let ended = || module.last_exit.as_ref().map(exit_text);
-    let failed = matches!(module.state, ModuleState::Failed | ModuleState::Backoff);
-    failed.then(|| found.or_else(ended)).flatten()
-}
-
-/// Whether mainstay stopped the run, so that its exit does not explain the failure.
-fn stop_reason_text(module: &ModuleView) -> Option<&'static str> {
-    match (module.state, module.cause) {
-        (ModuleState::Failed | ModuleState::Backoff, Some(StateCause::Probe)) => {
-            Some("a health probe failed")
-        }
-        (ModuleState::Failed, Some(StateCause::Group)) => {
-            Some("stopped along with another that failed; start it when that is mended")
-        }
-        _ => None,
+    if !matches!(module.state, ModuleState::Failed | ModuleState::Backoff) {
+        return None;
     }
+    let reason = module.reason.as_deref().map(format::single_line);
+    let reason = reason.map(std::borrow::Cow::into_owned);
+    reason.or_else(|| module.last_exit.as_ref().map(exit_text))
 }
 
-/// Describes an exit, as the runtime does or by its numbers.
 pub(crate) fn exit_text(exit: &LastExit) -> String {
-    match (exit.text.is_empty(), exit.signal, exit.code) {
-        (false, ..) => format::single_line(&exit.text).into_owned(),
-        (true, Some(signal), _) => format!("killed by signal {signal}"),
-        (true, None, Some(code)) => format!("exit code {code}"),
-        (true, None, None) => "exited".to_owned(),
-    }
+    format::single_line(&exit.text).into_owned()
 }
 
 #[cfg(test)]
@@ -316,6 +300,7 @@ storage 1.0.0 - Keeps samples and scores
         (module.restarts, module.requested_restarts) = (0, 0);
         (module.attempts, module.output_dropped_bytes) = (0, 0);
         (module.last_exit, module.next_attempt_at, module.cause) = (None, None, None);
+        module.reason = None;
         (module.held_until, module.held_by) = (None, None);
         (module.desired, module.required) = (DesiredState::Down, false);
         let text = render(&module, Timestamp(1_795_000_005_123), Terminal::default());
@@ -326,21 +311,5 @@ storage
   kind       service, optional, importance normal
 ";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn an_exit_without_words_gets_ours() {
-        let exit = |code, signal| {
-            exit_text(&LastExit {
-                code,
-                signal,
-                at: Timestamp(0),
-                ran_ms: None,
-                text: String::new(),
-            })
-        };
-        assert_eq!(exit(Some(3), None), "exit code 3");
-        assert_eq!(exit(None, Some(9)), "killed by signal 9");
-        assert_eq!(exit(None, None), "exited");
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_protocol::config_plan::{
-    ApplyResult, ChangeClass, ConfigApplied, ConfigApplyParams, ConfigPlan, ConfigPlanParams,
-    KeyChange, ModuleChange, PlanChange,
+    ApplyResult, ConfigApplied, ConfigApplyParams, ConfigPlan, ConfigPlanParams, KeyChange,
+    KeyClass, ModuleChange, PlanChange,
 };
 use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::name;
@@ -199,7 +199,7 @@ fn changes(plan: &ConfigPlan) -> TextTable<'_, 3> {
             _ if module.keys.is_empty() => {
                 table.row([
                     head,
-                    class(module.class.unwrap_or(ChangeClass::Live)),
+                    class(module.class.unwrap_or(KeyClass::Live)),
                     plain(""),
                 ]);
             }
@@ -230,9 +230,9 @@ fn restart() -> (Cow<'static, str>, Option<AnsiColour>) {
     (Cow::Borrowed("restart"), Some(AnsiColour::Yellow))
 }
 
-fn class(class: ChangeClass) -> (Cow<'static, str>, Option<AnsiColour>) {
+fn class(class: KeyClass) -> (Cow<'static, str>, Option<AnsiColour>) {
     let colour = match class {
-        ChangeClass::Restart | ChangeClass::RestartDependents => Some(AnsiColour::Yellow),
+        KeyClass::Restart | KeyClass::RestartDependents => Some(AnsiColour::Yellow),
         _ => None,
     };
     (Cow::Borrowed(class.as_str()), colour)

@@ -269,10 +269,9 @@ mod tests {
         let mut failed = well.clone();
         failed.module = "flaky".to_owned();
         (failed.state, failed.attempts, failed.pid) = (ModuleState::Failed, 4, None);
-        let exit = failed.last_exit.as_mut().expect("an exit");
-        exit.text = "exit code 17: ConnectionResetError: [Errno 104] upstream, \
-            https://example.org/a/path/that/has/no/space/and/is/longer/than/a/line/can/be"
-            .to_owned();
+        let reason = "exit code 17: ConnectionResetError: [Errno 104] upstream, \
+            https://example.org/a/path/that/has/no/space/and/is/longer/than/a/line/can/be";
+        failed.reason = Some(reason.to_owned());
         (failed.next_attempt_at, failed.status_text) = (Some(Timestamp(NOW.0 + 17_000)), None);
         let mut done = well.clone();
         done.module = "migrate".to_owned();

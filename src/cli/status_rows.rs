@@ -12,7 +12,7 @@ use super::status::{health_colour, state_colour};
 use super::table::{columns, cut, wrap};
 use super::terminal::{AnsiColour, Terminal};
 use super::{dependency_tree, format, module_details};
-use crate::journal::format_millis;
+use crate::os_text::millis_text;
 
 /// Columns that the text has at least beside others.
 const TEXT_MIN: usize = 20;
@@ -222,7 +222,7 @@ fn end(module: &ModuleView) -> String {
         _ => module_details::exit_text(exit),
     };
     match exit.ran_ms {
-        Some(ran) => format!("{how} after {}", format_millis(ran)),
+        Some(ran) => format!("{how} after {}", millis_text(ran)),
         None => how,
     }
 }

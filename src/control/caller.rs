@@ -32,7 +32,7 @@ pub(crate) enum Via {
 pub(crate) struct ModuleRun {
     /// The module.
     pub(crate) module: ModuleId,
-    /// Its run.
+    /// The number of the run.
     pub(crate) generation: u64,
     /// Its connection to the bus.
     pub(crate) connection: u64,

@@ -44,7 +44,7 @@ impl PendingChange {
         ctx: &RuntimeContext,
         operation: Operation,
         params: &ChangeParams,
-        actor: String,
+        requester: String,
     ) -> Result<PendingChange, RequestError> {
         let module = find_module(ctx, &params.module)?;
         if operation != Operation::Start && ctx.spec(module).kind == Kind::Builtin {
@@ -90,29 +90,29 @@ impl PendingChange {
             let text = "cannot change a module: the system is stopping";
             return Err(RequestError::new(ErrorCode::ShuttingDown, text));
         }
-        await_reply(change.send(ctx, actor)).await?;
+        await_reply(change.send(ctx, requester)).await?;
         Ok(change)
     }
 
     /// Starts a lazy module and waits until it runs or is at rest; the caller sets the deadline.
-    pub(super) async fn wake(ctx: &RuntimeContext, module: ModuleId, actor: String) {
+    pub(super) async fn wake(ctx: &RuntimeContext, module: ModuleId, requester: String) {
         let change = PendingChange {
             module,
             operation: Operation::Wake,
             steps: Vec::new(),
             before: 0,
         };
-        let _published = change.send(ctx, actor).await;
+        let _published = change.send(ctx, requester).await;
         change.wait_reached(ctx).await;
     }
 
     /// Sends the operation to the lifecycle; the receiver learns when it is published.
-    fn send(&self, ctx: &RuntimeContext, actor: String) -> oneshot::Receiver<()> {
+    fn send(&self, ctx: &RuntimeContext, requester: String) -> oneshot::Receiver<()> {
         let (published, receiver) = oneshot::channel();
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
             module: self.module,
             operation: self.operation,
-            actor,
+            requester,
             published,
         });
         receiver

@@ -1,4 +1,4 @@
-//! `config.get`.
+//! `config.get`: the values in force, and where each is set.
 //! Owns the rule which values are hidden.
 //! Never returns the environment or the settings of a module: they may be confidential.
 

@@ -1,5 +1,4 @@
-//! `graph`.
-//! Owns nothing: the graph is the plan's.
+//! `graph`: the modules of the plan in start order, and their dependencies.
 //! Never leaves out an edge of a module that it lists.
 
 use std::sync::Arc;

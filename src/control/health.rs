@@ -1,5 +1,5 @@
 //! `health.report`: how the system and its modules are, with scores, metrics and trends.
-//! Owns nothing. Never probes: it reads what was published.
+//! Never probes: it reads what was published.
 
 use std::sync::Arc;
 

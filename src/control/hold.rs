@@ -74,7 +74,7 @@ async fn change(
     ctx.actor_refs.lifecycle.cast(LifecycleMsg::Held {
         module,
         until,
-        actor: caller.label.clone(),
+        requester: caller.label.clone(),
         published,
     });
     await_reply(is_published).await?;

@@ -179,7 +179,7 @@ fn audit_span(caller: &Caller, info: &MethodInfo) -> tracing::Span {
         return tracing::Span::none();
     }
     let span = tracing::info_span!("request", method = info.name, via = ?caller.via);
-    span.in_scope(|| tracing::info!(actor = caller.label, "requested"));
+    span.in_scope(|| tracing::info!(requester = caller.label, "requested"));
     span
 }
 

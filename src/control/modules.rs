@@ -1,6 +1,5 @@
-//! `module.list` and `module.get`.
-//! Owns nothing: views come from the published state.
-//! Never changes a module.
+//! `module.list` and `module.get`: views of modules, from the published state.
+//! Never changes a module: `change` does.
 
 use std::sync::Arc;
 

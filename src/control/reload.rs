@@ -11,8 +11,7 @@ use mainstay_policy::diff::Difference;
 use mainstay_policy::lifecycle::{PreviewStep, ReplanError};
 use mainstay_policy::states::{Desired, State};
 use mainstay_protocol::config_plan::{
-    ApplyResult, ChangeClass, ConfigApplied, ConfigPlan as Plan, KeyChange, ModuleChange,
-    PlanChange,
+    ApplyResult, ConfigApplied, ConfigPlan as Plan, KeyChange, KeyClass, ModuleChange, PlanChange,
 };
 use mainstay_protocol::config_values::ConfigValue;
 use mainstay_protocol::method::ChangeStep;
@@ -91,7 +90,7 @@ pub(super) fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[Previe
                 (PlanChange::Changed, Some(convert::key_class(*class)), None)
             }
             Difference::TakenAlong(by) => {
-                let class = Some(ChangeClass::Restart);
+                let class = Some(KeyClass::Restart);
                 (PlanChange::TakenAlong, class, Some(candidate.name(*by)))
             }
         };

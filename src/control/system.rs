@@ -15,9 +15,9 @@ use crate::actors::lifecycle::LifecycleMsg;
 
 /// Requests the ordered stop of the system.
 pub(crate) fn stop(ctx: &RuntimeContext, caller: &Caller, budget: Option<Duration>) {
-    let actor = caller.label.clone();
+    let requester = caller.label.clone();
     let lifecycle = &ctx.actor_refs.lifecycle;
-    lifecycle.cast(LifecycleMsg::StopAll { budget, actor });
+    lifecycle.cast(LifecycleMsg::StopAll { budget, requester });
 }
 
 impl Answer for SystemStatus {

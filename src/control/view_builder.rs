@@ -12,7 +12,7 @@ use mainstay_protocol::{HealthStatus, ModuleView, SystemView, Timestamp};
 
 use crate::actors::RuntimeContext;
 use crate::actors::convert;
-use crate::actors::lifecycle::recovery::load_text;
+use crate::actors::lifecycle::emit_recovery::load_text;
 use crate::actors::readiness;
 use crate::actors::snapshots::ModuleSnapshot;
 use crate::config::{LaunchSpec, asked_isolation};
@@ -39,6 +39,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         desired: convert::desired(info.desired),
         since: now.lifecycle.since,
         cause: (info.state != State::NotStarted).then(|| convert::cause(info.cause)),
+        reason: now.lifecycle.reason.clone(),
         health: health(&spec, &now),
         score: score::score(&score_input(&now)),
         issues: now.health.issues.clone(),

@@ -34,9 +34,9 @@ pub enum StartError {
     /// A file of the state directory.
     #[error("cannot use {}: {source}", path.display())]
     State {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system reports.
         #[source]
         source: io::Error,
     },
@@ -160,7 +160,7 @@ impl RuntimeBuilder {
 impl std::fmt::Debug for RuntimeBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tasks: Vec<&String> = self.tasks.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Builder")
+        f.debug_struct("RuntimeBuilder")
             .field("folder", &self.folder)
             .field("set", &self.set)
             .field("strict", &self.strict)

@@ -5,8 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::ModuleId;
 use mainstay_policy::states::Status;
+use mainstay_protocol::config_change::{ConfigChanged, ConfigSetParams};
 use mainstay_protocol::config_values::ConfigValue;
+use mainstay_protocol::health::SystemHealth;
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, GraphView, WhyParams, WhyResult,
 };
@@ -155,10 +158,12 @@ impl Runtime {
         view_builder::system(&self.shared.ctx)
     }
 
-    /// The same as [`Runtime::status`], by the name the socket's health report has.
+    /// Returns the health of the system and of every module, with scores, metrics and trends, as
+    /// `health.report` does.
     #[must_use]
-    pub fn system_health(&self) -> SystemView {
-        self.status()
+    pub fn system_health(&self) -> SystemHealth {
+        let modules: Vec<ModuleId> = self.shared.ctx.plan().ids().collect();
+        view_builder::system_health(&self.shared.ctx, &modules)
     }
 
     /// All modules, the builtin `event-bus` among them, by name.
@@ -282,14 +287,18 @@ impl Runtime {
         logs::last_lines(ctx, modules::find_module(ctx, name)?, Some(lines)).await
     }
 
-    /// Changes the configuration while everything runs: not available yet.
+    /// Sets one key of the configuration while everything runs, as `config.set` does: the plan that
+    /// follows from it is applied, watched, then committed or rolled back. With `wait` in the
+    /// options it returns after that, else as soon as the plan is applied.
     ///
     /// # Errors
-    /// Always `not_available_yet`.
-    pub async fn update_config(&self, _set: &[String]) -> Result<(), RequestError> {
-        let text = "cannot change the configuration while running: it is not available yet; \
-                    stop, and start with the new one";
-        Err(RequestError::new(ErrorCode::NotAvailableYet, text))
+    /// `invalid_config` with all problems: nothing has changed then; `shutting_down`, `busy`.
+    pub async fn update_config(
+        &self,
+        params: ConfigSetParams,
+    ) -> Result<ConfigChanged, RequestError> {
+        let caller = Caller::application();
+        control::request::<methods::ConfigSet>(&self.shared.ctx, &caller, params).await
     }
 }
 

@@ -144,7 +144,7 @@ impl TaskContext {
 
 impl std::fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context")
+        f.debug_struct("TaskContext")
             .field("module", &self.run.instance)
             .field("generation", &self.run.generation)
             .finish_non_exhaustive()

@@ -1,10 +1,11 @@
 //! Describes events in plain words, for `events`, `why` and logs.
 //! Owns the message of each kind. Never fails: a missing field of a payload is left out.
 
+use mainstay_process::Signal;
 use mainstay_protocol::{Event, EventKind, StateCause};
 use serde_json::Value;
 
-use crate::os_text::code_text;
+use crate::os_text::{code_text, millis_text};
 
 /// Largest number of names in one message.
 const NAMED: usize = 5;
@@ -18,7 +19,7 @@ pub fn describe(event: &Event) -> String {
         EventKind::Other(kind) => format!("{who}: {}", kind.as_str()),
         EventKind::ModuleStateChanged => state_changed(event, who, facts),
         EventKind::ModuleReady => {
-            let after = facts.format_millis("after_ms");
+            let after = facts.millis("after_ms");
             format!("{who} is ready{}", prefixed(" after ", after))
         }
         EventKind::ModuleExited => exited(who, facts),
@@ -81,24 +82,6 @@ pub fn describe(event: &Event) -> String {
         | EventKind::RuntimeUpgradeFailed
         | EventKind::ClientRefused
         | EventKind::JournalGap => system(event, facts),
-    }
-}
-
-/// Formats a duration: `214 ms`, `1.5 s`, `12 s`, `5 min`, `3 h`, `2 days`.
-#[must_use]
-pub fn format_millis(ms: u64) -> String {
-    const SECOND: u64 = 1000;
-    const MINUTE: u64 = 60 * SECOND;
-    const HOUR: u64 = 60 * MINUTE;
-    match ms {
-        0..SECOND => format!("{ms} ms"),
-        _ if ms < 10 * SECOND && ms % SECOND >= 100 => {
-            format!("{}.{} s", ms / SECOND, ms % SECOND / 100)
-        }
-        _ if ms < 2 * MINUTE => format!("{} s", ms / SECOND),
-        _ if ms < 2 * HOUR => format!("{} min", ms / MINUTE),
-        _ if ms < 48 * HOUR => format!("{} h", ms / HOUR),
-        _ => format!("{} days", ms / (24 * HOUR)),
     }
 }
 
@@ -180,8 +163,12 @@ fn reason(cause: StateCause, actor: Option<&str>, facts: PayloadReader<'_>) -> S
     }
 }
 
+fn signal_of(number: i64) -> Signal {
+    Signal(i32::try_from(number).unwrap_or_default())
+}
+
 fn exited(who: &str, facts: PayloadReader<'_>) -> String {
-    let after = prefixed(" after ", facts.format_millis("ran_ms"));
+    let after = prefixed(" after ", facts.millis("ran_ms"));
     let dumped = if facts.truth("core_dumped") {
         " and dumped core"
     } else {
@@ -192,10 +179,7 @@ fn exited(who: &str, facts: PayloadReader<'_>) -> String {
         facts.integer("code"),
         facts.text("text"),
     ) {
-        (Some(signal), ..) => format!(
-            "{who} was killed by {}{dumped}{after}",
-            portable_signal_name(signal)
-        ),
+        (Some(signal), ..) => format!("{who} was killed by {}{dumped}{after}", signal_of(signal)),
         (None, Some(code), _) => {
             let code = i32::try_from(code).unwrap_or(i32::MAX);
             format!(
@@ -270,7 +254,9 @@ fn suspended(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
 fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {
     let signal = facts
         .integer("signal")
-        .map_or("the stop signal".into(), portable_signal_name);
+        .map_or("the stop signal".into(), |signal| {
+            signal_of(signal).to_string()
+        });
     let processes = facts.0.get("processes").and_then(Value::as_array);
     let name = |process: &Value| {
         let command = process.get("command").and_then(Value::as_str);
@@ -287,37 +273,6 @@ fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {
     names.extend((more > 0).then(|| format!("{more} more")));
     let left = prefixed(": ", enumerate(&names));
     format!("the main process of {who} exited: {signal} was sent to the rest of its tree{left}")
-}
-
-/// Describes an exit as a module view does: `exit code 1`, `killed by SIGKILL`.
-pub(super) fn exit_text(code: Option<i32>, signal: Option<i32>) -> String {
-    match (signal, code) {
-        (Some(signal), _) => format!("killed by {}", portable_signal_name(signal.into())),
-        (None, Some(code)) => code_text(code),
-        (None, None) => "exited, exit code unknown".to_owned(),
-    }
-}
-
-/// Returns the name of a signal that has the same number on every Unix, else its number.
-fn portable_signal_name(signal: i64) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        other => return format!("signal {other}"),
-    };
-    name.to_owned()
 }
 
 fn recovery(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
@@ -345,7 +300,7 @@ fn recovery(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
         EventKind::UserNotified => format!("notice{}", facts.why()),
         EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
         EventKind::RecoveryFailed => {
-            let probation = prefixed("; one more try in ", facts.format_millis("probation_ms"));
+            let probation = prefixed("; one more try in ", facts.millis("probation_ms"));
             format!("recovery of {who} failed{}{probation}", facts.why())
         }
         _ => {
@@ -364,7 +319,7 @@ fn recovery_started(who: &str, facts: PayloadReader<'_>) -> String {
         format!("attempt {attempt}{of}")
     });
     let next = facts
-        .format_millis("delay_ms")
+        .millis("delay_ms")
         .map(|delay| format!("next start in {delay}"));
     let failure = facts
         .text("failure")
@@ -431,7 +386,7 @@ fn operation(event: &Event, facts: PayloadReader<'_>) -> String {
 pub(super) fn operation_result(event: &Event) -> String {
     let facts = PayloadReader(&event.payload);
     let result = facts.text("result").unwrap_or("finished");
-    let after = prefixed(" after ", facts.format_millis("after_ms"));
+    let after = prefixed(" after ", facts.millis("after_ms"));
     format!("{result}{after}{}", facts.why())
 }
 
@@ -449,7 +404,7 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
         EventKind::SystemResumed => {
             format!(
                 "the machine slept{}",
-                prefixed(" for ", facts.format_millis("slept_ms"))
+                prefixed(" for ", facts.millis("slept_ms"))
             )
         }
         EventKind::ActorRestarted => {
@@ -461,7 +416,7 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
             format!("mainstay{} started", prefixed(" ", facts.text("version")))
         }
         EventKind::RuntimeReturned => {
-            let away = prefixed(" after ", facts.format_millis("away_ms"));
+            let away = prefixed(" after ", facts.millis("away_ms"));
             let adopted = prefixed("; modules adopted: ", facts.count("adopted"));
             let exits = prefixed("; modules exited meanwhile: ", facts.count("exits"));
             let reason = prefixed("; last runtime: ", facts.text("reason"));
@@ -546,8 +501,8 @@ impl<'a> PayloadReader<'a> {
         }
     }
 
-    fn format_millis(self, name: &str) -> Option<String> {
-        self.0.get(name)?.as_u64().map(format_millis)
+    fn millis(self, name: &str) -> Option<String> {
+        self.0.get(name)?.as_u64().map(millis_text)
     }
 
     /// Returns `a`, `a and b`, `a, b and c`; none for an empty list.

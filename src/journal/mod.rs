@@ -45,7 +45,7 @@ use mainstay_protocol::{Event, Timestamp};
 
 pub use actions::{AdminAction, admin_actions};
 pub(crate) use database::schema_version;
-pub use describe::{describe, format_millis};
+pub use describe::describe;
 pub use new_event::NewEvent;
 pub use offline::OfflineJournal;
 pub use reader::{EventFilter, ReadError};

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_process::{Exit, Signal};
 use mainstay_protocol::view::LastExit;
 use mainstay_protocol::{Event, EventKind, ModuleState};
+
+use crate::os_text::exit_text;
 
 /// A module as its events describe it.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,11 +81,20 @@ fn exit(event: &Event) -> LastExit {
         i32::try_from(number).ok()
     };
     let (code, signal) = (number("code"), number("signal"));
+    let exit = match (code, signal.map(Signal)) {
+        (_, Some(signal)) => Exit::Signal {
+            signal,
+            core: event.payload["core_dumped"] == true,
+        },
+        (Some(code), None) => Exit::Code(code),
+        (None, None) => Exit::Unknown,
+    };
+    let text = event.payload["text"].as_str().map(str::to_owned);
     LastExit {
         code,
         signal,
         at: event.at,
         ran_ms: event.payload.get("ran_ms").and_then(|ran| ran.as_u64()),
-        text: super::describe::exit_text(code, signal),
+        text: text.unwrap_or_else(|| exit_text(exit)),
     }
 }

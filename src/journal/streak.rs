@@ -3,7 +3,7 @@
 
 use mainstay_protocol::{Event, EventKind, StateCause};
 
-use super::describe::format_millis;
+use crate::os_text::millis_text;
 
 /// Delays that are named.
 const DELAYS_MAX: usize = 6;
@@ -79,15 +79,11 @@ impl Streak {
         let after = match most <= &(least * 2 + 200) {
             true => format!(
                 ", after about {}",
-                format_millis(lengths.iter().sum::<u64>() / lengths.len() as u64)
+                millis_text(lengths.iter().sum::<u64>() / lengths.len() as u64)
             ),
-            false => format!(
-                ", after {} to {}",
-                format_millis(*least),
-                format_millis(*most)
-            ),
+            false => format!(", after {} to {}", millis_text(*least), millis_text(*most)),
         };
-        let (count, span) = (self.ends.len(), format_millis(self.span_ms));
+        let (count, span) = (self.ends.len(), millis_text(self.span_ms));
         Some(format!(
             "it ended {count} times in {span} ({always}{after})"
         ))
@@ -101,7 +97,7 @@ impl Streak {
             .delays
             .iter()
             .skip(skipped)
-            .map(|delay| format_millis(*delay));
+            .map(|delay| millis_text(*delay));
         let delays = delays.collect::<Vec<_>>().join(", ");
         let earlier = match skipped {
             0 => String::new(),

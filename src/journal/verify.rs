@@ -48,7 +48,7 @@ pub struct MissingRows {
     pub seq: u64,
     /// How many are missing; none when it cannot be known.
     pub count: Option<u64>,
-    /// Why.
+    /// Why they are missing.
     pub text: String,
 }
 

@@ -189,6 +189,14 @@ fn isolation() -> Vec<LimitSupport> {
     let namespace = Some("mount namespace");
     vec![
         of_linux(
+            support(
+                "oom_score_adj",
+                Some("oom_score_adj"),
+                "killed first or last when memory runs out",
+            ),
+            false,
+        ),
+        of_linux(
             support("cpu_affinity", Some("affinity"), "waits for its processors"),
             false,
         ),

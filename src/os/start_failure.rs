@@ -1,5 +1,5 @@
 //! Why a process did not start, in words, with what a person does about it.
-//! Owns these messages: the holder reports the step and the error number alone.
+//! Owns the messages of failed steps; the words of a refusal come from the holder.
 //! Never executes anything. It reads files, which may take long: its caller waits with a deadline.
 
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::path::Path;
 use mainstay_process::{Limits, SpawnRequest, StartFailure, StartStep};
 
 use super::{preflight, process_limit};
+use crate::os_text::{errno_text, step_text};
 
 /// What of a request says why it failed.
 #[derive(Debug, Clone)]
@@ -38,30 +39,16 @@ impl From<&SpawnRequest> for StartContext {
 impl StartContext {
     /// What failed, without advice: reads nothing.
     pub(super) fn text(&self, failure: StartFailure) -> String {
-        let StartFailure { step, errno } = failure;
-        let what = match step {
-            StartStep::Pipe => "open its pipes and sockets".to_owned(),
-            StartStep::Fork => "start a process".to_owned(),
-            StartStep::Session => "open a session".to_owned(),
-            StartStep::Directory => format!("enter the directory {}", self.directory),
-            StartStep::Limits => format!("set its limits ({})", self.limits),
-            StartStep::Isolation => "isolate it (capabilities, read_only, private_tmp)".to_owned(),
-            StartStep::Group => {
-                let group = self.group.as_deref().unwrap_or("of the user");
-                format!("become group {group}")
-            }
-            StartStep::User => format!("become user {}", self.user.as_deref().unwrap_or("?")),
-            StartStep::Descriptors => "arrange its descriptors".to_owned(),
-            StartStep::Fence
-            | StartStep::Prepare
-            | StartStep::Resources
-            | StartStep::Exec
-            | StartStep::Other => format!("execute {}", self.program),
+        let about = match failure.step {
+            StartStep::Directory => format!(" {}", self.directory),
+            StartStep::Limits => format!(" ({})", self.limits),
+            StartStep::Group => format!(" {}", self.group.as_deref().unwrap_or("of the user")),
+            StartStep::User => format!(" {}", self.user.as_deref().unwrap_or("?")),
+            StartStep::Exec => format!(" {}", self.program),
+            _ => String::new(),
         };
-        let name = nix::errno::Errno::from_raw(errno);
-        let text = std::io::Error::from_raw_os_error(errno).to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
-        format!("cannot {what}: {text} ({name:?})")
+        let what = step_text(failure.step);
+        format!("{what}{about}: {}", errno_text(failure.errno))
     }
 }
 

@@ -458,7 +458,7 @@ impl LifecycleScript {
             LifecycleEffect::Removed { module } => format!("removed {}", self.name(*module)),
             LifecycleEffect::PlanInForce { plan } => format!("plan {plan}"),
             LifecycleEffect::StartupFailed {
-                reason: StartupFailure::CriticalModuleFailed { module },
+                reason: StartupFailure::RequiredModuleFailed { module },
             } => {
                 format!("start failed: {}", self.name(*module))
             }

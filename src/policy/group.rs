@@ -97,7 +97,7 @@ pub enum GroupError {
     },
     /// A group without a parent escalates to it.
     NoParent {
-        /// Which.
+        /// The group.
         group: GroupId,
     },
 }

@@ -39,7 +39,7 @@ pub enum PlanError {
     },
     /// A module depends on itself.
     SelfEdge {
-        /// Which.
+        /// The module.
         module: String,
     },
     /// Modules depend on each other in a circle.
@@ -84,7 +84,7 @@ pub enum PlanError {
     Groups {
         /// The group where that shows.
         group: String,
-        /// Why.
+        /// What is wrong with it.
         error: GroupError,
     },
 }

@@ -1,6 +1,6 @@
-//! From a failure to a decision: try again, when, how and with whom, or give up.
-//! Owns the ladder, the sliding window, the restoring of attempts and the breaker.
-//! Never starts anything and never reads a clock; a request replaces the ledger.
+//! From a failure to a decision: restart it, when, how and with which modules, or give it up.
+//! Owns the ladder, the sliding window, the restoring of attempts, and probation after giving up.
+//! Never starts anything: `lifecycle/recover.rs` carries a decision out.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -58,7 +58,7 @@ impl From<RunEnd> for Failure {
             RunEnd::Exited(exit) => Failure::Exited(exit),
             RunEnd::StartTimeout => Failure::StartTimeout,
             RunEnd::Watchdog => Failure::Watchdog,
-            // Halted, but not by this lifecycle.
+            // Stopped, but not by this lifecycle.
             RunEnd::Stopped {
                 exit: Some(exit), ..
             } => Failure::Exited(exit),
@@ -133,9 +133,9 @@ impl Failure {
 /// What follows from a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Start it again, and with it whom the scope names.
+    /// Start it again, and with it the modules of the scope.
     Retry {
-        /// From now.
+        /// The time until its start.
         after: Duration,
         /// The rung of the ladder, or what its group does.
         strategy: Strategy,
@@ -147,9 +147,9 @@ pub enum Verdict {
     },
     /// It ended with a clean exit code: nothing is to be done.
     Done,
-    /// It is failed.
+    /// It is failed and not restarted.
     GiveUp {
-        /// From now to the one restart of probation; None: only a request starts it again.
+        /// The time until the one restart of probation; None: only a request starts it again.
         probation: Option<Duration>,
     },
 }
@@ -157,9 +157,9 @@ pub enum Verdict {
 /// A verdict, and what it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// What follows.
+    /// What follows for the module that failed.
     pub verdict: Verdict,
-    /// For whom.
+    /// The modules that it is carried out for beside that one.
     pub scope: Scope,
     /// The groups whose budget was exceeded, the innermost first.
     pub exceeded: Vec<GroupId>,
@@ -181,17 +181,17 @@ impl Decision {
 /// A failure and its circumstances.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
-    /// Of whom.
+    /// The module that failed.
     pub module: ModuleId,
-    /// Its recovery.
+    /// Its section `recovery`.
     pub recovery: &'a RecoverySpec,
-    /// The groups of the plan.
+    /// The groups of the plan, whose budgets a restart uses too.
     pub groups: &'a GroupTree,
-    /// What happened.
+    /// How it failed.
     pub failure: Failure,
-    /// A hard dependency is down and will be back.
+    /// A module that it requires is down and will be started again: the failure costs no attempt.
     pub dependency_is_down: bool,
-    /// Feeds the jitter.
+    /// The seed of the jitter of the delay.
     pub seed: u64,
 }
 
@@ -210,7 +210,7 @@ pub struct RecoveryState {
     ready_since: Option<MonoTime>,
 }
 
-/// What must survive the runtime of a ledger.
+/// The part of a [`RecoveryState`] that survives a runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SavedRecovery {
     /// Attempts on the first rung.
@@ -327,7 +327,7 @@ impl RecoveryState {
     }
 
     /// Each full `stable_after` of the run pays one attempt, the oldest first; the first one
-    /// closes the breaker and returns to the first rung.
+    /// ends probation and returns to the first rung.
     fn credit_stable_time(&mut self, recovery: &RecoverySpec, now: MonoTime) {
         let Some(since) = self.ready_since else {
             return;
@@ -389,7 +389,7 @@ impl RecoveryState {
         self.attempts().saturating_add(u32::from(self.rung))
     }
 
-    /// Opens the breaker, each time for longer until a run is stable.
+    /// Gives up; the time until probation grows each time, until a run is stable.
     fn open(&mut self, recovery: &RecoverySpec) -> Verdict {
         self.half_open = false;
         let probation = recovery
@@ -408,20 +408,20 @@ impl RecoveryState {
     }
 }
 
-/// The one way from a failure to what follows.
+/// Decides what follows a failure: a restart and the delay before it, giving up, or nothing.
 pub fn decide(
     case: Case<'_>,
-    ledger: &mut RecoveryState,
+    state: &mut RecoveryState,
     budgets: &mut GroupBudgets,
     now: MonoTime,
 ) -> Decision {
     let recovery = case.recovery;
-    ledger.run_over(recovery, now);
-    ledger.expire(recovery, now);
-    let again = ledger
+    state.run_over(recovery, now);
+    state.expire(recovery, now);
+    let again = state
         .last_failure
         .is_some_and(|at| at.after(recovery.window) > now);
-    ledger.last_failure = Some(now);
+    state.last_failure = Some(now);
 
     let permanently = Verdict::GiveUp { probation: None };
     match (case.failure.class(recovery), recovery.restart) {
@@ -445,14 +445,8 @@ pub fn decide(
         ) => {}
     }
     let is_stuck = case.failure == Failure::Exited(Exit::Stuck);
-    let wait = |attempt| {
-        let delay = delay(&recovery.backoff, attempt, case.seed);
-        // Restored or not: a second failure in the window never restarts at full speed.
-        let floor = recovery.backoff.floor.min(recovery.backoff.max);
-        if again { delay.max(floor) } else { delay }
-    };
     if case.dependency_is_down && recovery.auto && !is_stuck {
-        let (after, strategy) = (wait(1), Strategy::Restart);
+        let (after, strategy) = (restart_delay(&case, 1, again), Strategy::Restart);
         return Decision {
             excused: true,
             ..Decision::alone(Verdict::Retry { after, strategy })
@@ -461,32 +455,43 @@ pub fn decide(
     // What cannot be ended cannot be started again: a quick attempt would meet the fence. And one
     // without a program would meet its absence.
     let lasts = matches!(case.failure, Failure::NotStarted(start) if start.is_lasting());
-    if ((ledger.half_open || lasts) && recovery.auto) || is_stuck {
-        return Decision::alone(ledger.open(recovery));
+    if ((state.half_open || lasts) && recovery.auto) || is_stuck {
+        return Decision::alone(state.open(recovery));
     }
-    match ledger.climb(recovery) {
+    match state.climb(recovery) {
         Some(Strategy::Stop) => Decision::alone(permanently),
-        None => Decision::alone(ledger.open(recovery)),
+        None => Decision::alone(state.open(recovery)),
         Some(strategy) if !recovery.auto => Decision {
             scope: scope_of(strategy),
             ..Decision::alone(Verdict::Propose { strategy })
         },
         Some(strategy) => {
-            let attempt = ledger.count(recovery, now);
-            retry(case, budgets, now, wait(attempt), strategy)
+            let attempt = state.count(recovery, now);
+            let after = restart_delay(&case, attempt, again);
+            retry(case, budgets, now, after, strategy)
         }
     }
 }
 
-/// What follows when a person accepts what was proposed.
+/// The time from a failure to the restart that is this attempt (the first is 1). `again`: it is not
+/// the first failure in the window. That one never restarts at full speed, also when the attempts
+/// before it were lost with a runtime.
+fn restart_delay(case: &Case<'_>, attempt: u32, again: bool) -> Duration {
+    let backoff = &case.recovery.backoff;
+    let delay = delay(backoff, attempt, case.seed);
+    let floor = backoff.floor.min(backoff.max);
+    if again { delay.max(floor) } else { delay }
+}
+
+/// Decides what follows when a person accepts what was proposed: a restart at once.
 pub fn accept(
     case: Case<'_>,
     strategy: Strategy,
-    ledger: &mut RecoveryState,
+    state: &mut RecoveryState,
     budgets: &mut GroupBudgets,
     now: MonoTime,
 ) -> Decision {
-    ledger.count(case.recovery, now);
+    state.count(case.recovery, now);
     retry(case, budgets, now, Duration::ZERO, strategy)
 }
 

@@ -455,7 +455,7 @@ impl MachinePressure {
 /// A module that machine pressure may throttle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Squeezable {
-    /// Which.
+    /// The module.
     pub module: ModuleId,
     /// Its importance.
     pub importance: Importance,

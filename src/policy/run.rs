@@ -325,9 +325,8 @@ impl RunMachine {
             RunPhase::Preparing { .. } | RunPhase::Spawning { .. } => None,
             RunPhase::Starting(starting) => self.next_starting_effect(spec, now, starting),
             RunPhase::Running {
-                watchdog_deadline: feed_by,
-                ..
-            } if now >= feed_by => self.drain_notify(now),
+                watchdog_deadline, ..
+            } if now >= watchdog_deadline => self.drain_notify(now),
             RunPhase::Running { .. } => None,
             RunPhase::Stopping(stopping) => self.next_stopping_effect(now, stopping),
             RunPhase::Ended {

@@ -136,7 +136,7 @@ pub struct Backoff {
     pub floor: Duration,
 }
 
-/// The breaker's half-open tries after giving up.
+/// The tries of probation, after giving up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Probation {
     /// Before the first try.

@@ -22,14 +22,26 @@ impl Signal {
     pub const TERMINATE: Signal = Signal(15);
 }
 
+/// Its name, if the number means the same on every Unix: a journal may be read on another system.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Signal::HANGUP => f.pad("SIGHUP"),
-            Signal::INTERRUPT => f.pad("SIGINT"),
-            Signal::KILL => f.pad("SIGKILL"),
-            Signal::TERMINATE => f.pad("SIGTERM"),
-            Signal(number) => write!(f, "signal {number}"),
-        }
+        let name = match self.0 {
+            1 => "SIGHUP",
+            2 => "SIGINT",
+            3 => "SIGQUIT",
+            4 => "SIGILL",
+            5 => "SIGTRAP",
+            6 => "SIGABRT",
+            8 => "SIGFPE",
+            9 => "SIGKILL",
+            11 => "SIGSEGV",
+            13 => "SIGPIPE",
+            14 => "SIGALRM",
+            15 => "SIGTERM",
+            24 => "SIGXCPU",
+            25 => "SIGXFSZ",
+            other => return write!(f, "signal {other}"),
+        };
+        f.pad(name)
     }
 }

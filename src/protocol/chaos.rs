@@ -35,6 +35,6 @@ pub struct ChaosParams {
 pub struct ChaosResult {
     /// The process it happened to.
     pub pid: u32,
-    /// The run.
+    /// The number of the run.
     pub generation: u64,
 }

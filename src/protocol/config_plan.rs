@@ -47,7 +47,7 @@ pub struct ModuleChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<String>,
     /// What the change does to its run; null: it is added or removed.
-    pub class: Option<ChangeClass>,
+    pub class: Option<KeyClass>,
     /// The module with which it is taken along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -65,7 +65,7 @@ pub struct KeyChange {
     /// For instance `module.storage.command`.
     pub path: String,
     /// What the change does to what runs.
-    pub class: ChangeClass,
+    pub class: KeyClass,
     /// The value in force.
     pub before: Value,
     /// The value that would be.
@@ -93,7 +93,7 @@ wire_enum! {
 
 wire_enum! {
     /// What a change does to a module that runs.
-    ChangeClass {
+    KeyClass {
         /// It is applied in place.
         Live = "live",
         /// The module is notified and may apply it itself.

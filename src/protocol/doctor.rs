@@ -31,7 +31,7 @@ pub struct LimitSupport {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MachineCheck {
-    /// What.
+    /// What was checked.
     pub name: String,
     /// Whether it is as it should be.
     pub ok: bool,

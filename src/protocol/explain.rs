@@ -66,7 +66,7 @@ pub struct WhyEvidence {
 pub struct WhyLink {
     /// The event.
     pub seq: u64,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
     /// Its kind.
     pub kind: EventKind,

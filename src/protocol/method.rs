@@ -420,7 +420,7 @@ pub struct BusEvent {
     pub subject: String,
     /// The publisher: a module, `mainstay` for the runtime, or a user's client.
     pub from: String,
-    /// When.
+    /// The time at which it was published.
     pub at: Timestamp,
     /// Anything.
     pub payload: Value,

@@ -32,6 +32,9 @@ pub struct ModuleView {
     pub since: Timestamp,
     /// Why it is in this state.
     pub cause: Option<StateCause>,
+    /// Why it failed or stopped last, in the words of `why`; null once it is started on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// How it is.
     pub health: HealthStatus,
     /// 0 to 100; 100 is well.
@@ -177,7 +180,7 @@ pub struct LastExit {
     pub code: Option<i32>,
     /// Signal number; null when it exited by itself.
     pub signal: Option<i32>,
-    /// When.
+    /// The time of the end.
     pub at: Timestamp,
     /// How long the run took, in milliseconds; null when it could not start.
     #[serde(default)]

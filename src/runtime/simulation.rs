@@ -79,7 +79,7 @@ pub trait SimulatedMachine: Send + Sync + 'static {
 pub struct Takeover {
     /// Every instance that lives or left a record.
     pub instances: Vec<Instance>,
-    /// When the last runtime ended.
+    /// When the last runtime ended: nanoseconds on the monotonic clock; 0: there was none.
     pub down_since: u64,
 }
 
@@ -194,7 +194,7 @@ impl SimulatedRuntime {
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
             module: ctx.find(module)?,
             operation,
-            actor: "simulator".to_owned(),
+            requester: "simulator".to_owned(),
             published,
         });
         Some(receiver)

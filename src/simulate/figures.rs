@@ -178,7 +178,7 @@ impl Figures {
 
     fn startup_failure(&mut self, model: &Model, reason: &StartupFailure) -> String {
         match reason {
-            StartupFailure::CriticalModuleFailed { module } => {
+            StartupFailure::RequiredModuleFailed { module } => {
                 *self.failed_starts.entry(*module).or_default() += 1;
                 format!("{} was given up", model.name(*module))
             }

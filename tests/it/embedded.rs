@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mainstay::{Runtime, RuntimeBuilder, StartError};
 use mainstay_client::blocking::Client;
+use mainstay_protocol::config_change::ConfigSetParams;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{ErrorCode, EventKind, ModuleState, ModuleView, SystemStatus};
 use tempfile::TempDir;
@@ -147,11 +148,11 @@ async fn two_tasks_and_two_processes_are_one_system() {
     let unknown = mainstay.module("idexer").expect_err("there is none");
     assert_eq!(unknown.data.code, ErrorCode::UnknownModule);
     assert!(unknown.message.contains("indexer"), "{unknown}");
-    let later = mainstay
-        .update_config(&[])
-        .await
-        .expect_err("not built yet");
-    assert_eq!(later.data.code, ErrorCode::NotAvailableYet);
+    let health = mainstay.system_health();
+    assert_eq!(
+        (health.status, health.modules.len()),
+        (SystemStatus::Healthy, 4)
+    );
     let processes = pids(&mainstay);
     assert_eq!(processes.len(), 2);
     let outcome = mainstay.stop_system(PATIENCE).await;
@@ -167,6 +168,29 @@ async fn two_tasks_and_two_processes_are_one_system() {
         0,
         "a second stop returns at once"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_set_while_everything_runs() {
+    let dir = prepare("", &pair());
+    let mainstay = builder(&dir).start().await.expect("it starts");
+    mainstay.wait_started().await.expect("all ready");
+    let before = pids(&mainstay);
+    let set = |path: &str, value: &str| ConfigSetParams {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        ..ConfigSetParams::default()
+    };
+    let changed = mainstay.update_config(set("health.interval", "7s")).await;
+    let applied = changed.expect("it is valid").applied.expect("no dry run");
+    assert_eq!(mainstay.status().plan, applied.plan);
+    let values = mainstay.config("health.interval").expect("a key");
+    assert_eq!(values[0].value, "7s");
+    assert_eq!(pids(&mainstay), before, "nothing was restarted");
+    let wrong = mainstay.update_config(set("health.interval", "soon")).await;
+    let wrong = wrong.expect_err("no duration");
+    assert_eq!(wrong.data.code, ErrorCode::InvalidConfig);
+    mainstay.stop_system(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -514,7 +514,7 @@ fn recovery_is_told_to_have_succeeded_only_when_it_has() {
     assert_eq!(daemon.count("looked", EventKind::RecoveryCompleted), 0);
     daemon.touch("well");
     let told = daemon.event("looked", EventKind::RecoveryCompleted);
-    assert_eq!(text(&told), "ready and healthy for 1.0 s");
+    assert_eq!(text(&told), "ready and healthy for 1 s");
 
     daemon.until("crashes", ModuleState::Failed);
     assert_eq!(daemon.count("crashes", EventKind::RecoveryStarted), 3);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use mainstay_protocol::config_plan::{ChangeClass, ConfigPlan, PlanChange};
+use mainstay_protocol::config_plan::{ConfigPlan, KeyClass, PlanChange};
 use mainstay_protocol::method::{EventsParams, name};
 use mainstay_protocol::{EventKind, ModuleState};
 
@@ -103,10 +103,10 @@ fn a_plan_is_shown_applied_and_committed_and_only_what_it_names_is_restarted() {
     assert_eq!(
         classes,
         [
-            (PlanChange::Changed, Some(ChangeClass::Restart)),
+            (PlanChange::Changed, Some(KeyClass::Restart)),
             (PlanChange::Added, None),
             // No module can be told of its settings while it runs.
-            (PlanChange::Changed, Some(ChangeClass::Restart)),
+            (PlanChange::Changed, Some(KeyClass::Restart)),
         ]
     );
     assert_eq!(pids(&daemon, &["one", "two"]), before, "only shown");

@@ -165,6 +165,32 @@ fn a_probe_that_fails_is_forecast_to_restart_when_it_then_does() {
 }
 
 #[test]
+fn status_gives_the_reason_that_why_gives() {
+    let rest = "required = false\nrecovery.restart = \"never\"\n";
+    let command = misbehave("--ready notify --watchdog-stop-after 1s");
+    let mut modules =
+        format!("[module.silent]\nhealth.probes = [{{ watchdog = \"500ms\" }}]\n{rest}");
+    modules += &format!("ready = {{ notify = true }}\ncommand = {command}\n[module.late]\n{rest}");
+    modules += "ready = { notify = true }\nstartup_timeout = \"300ms\"\n";
+    modules += &format!("command = {}\n", misbehave(""));
+    let daemon = Daemon::launch("", &modules);
+    for (module, reason) in [
+        ("late", "it was not ready in time"),
+        ("silent", "it did not feed its watchdog"),
+    ] {
+        let failed = daemon.moves(module, ModuleState::Failed, 1);
+        let text = failed[0].payload["text"].as_str().expect("a reason");
+        assert!(text.starts_with(reason), "{text}");
+        let view = daemon.until(module, ModuleState::Failed);
+        assert_eq!(view.reason.as_deref(), Some(text));
+        for words in [&["status", module][..], &["why", module]] {
+            let (printed, _) = crate::history::both(&daemon.cli(words));
+            assert!(printed.contains(text), "{words:?}: {printed}");
+        }
+    }
+}
+
+#[test]
 fn restarts_on_request_are_told_apart_and_each_run_has_its_cause() {
     let daemon = Daemon::start(&tree());
     let first = daemon.module("apart");

@@ -78,8 +78,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the window never ends",
         file: "recovery.rs",
-        find: "ledger.expire(recovery, now);",
-        plant: "if !PLANTED { ledger.expire(recovery, now); }",
+        find: "state.expire(recovery, now);",
+        plant: "if !PLANTED { state.expire(recovery, now); }",
     },
     Bug {
         name: "attempts are not counted",
@@ -132,9 +132,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the delay does not grow",
         file: "recovery.rs",
-        find: "let delay = delay(&recovery.backoff, attempt, case.seed);",
-        plant: "let delay = delay(&recovery.backoff, if PLANTED { 1 } else { attempt \
-                }, case.seed);",
+        find: "let delay = delay(backoff, attempt, case.seed);",
+        plant: "let delay = delay(backoff, if PLANTED { 1 } else { attempt }, case.seed);",
     },
     Bug {
         name: "a restart does not wait for its delay",
@@ -214,8 +213,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the watchdog never bites",
         file: "run.rs",
-        find: "if now >= feed_by => self.drain_notify(now),",
-        plant: "if now >= feed_by && !PLANTED => self.drain_notify(now),",
+        find: "if now >= watchdog_deadline => self.drain_notify(now),",
+        plant: "if now >= watchdog_deadline && !PLANTED => self.drain_notify(now),",
     },
     Bug {
         name: "a start has no time limit",

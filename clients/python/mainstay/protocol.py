@@ -49,6 +49,7 @@ class ModuleView(TypedDict, total=False):
     restarts: int
     required: bool
     since: str
+    reason: Optional[str]
     status_text: Optional[str]
     waits_for: Optional[str]
     issues: List[str]

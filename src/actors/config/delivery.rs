@@ -1,6 +1,6 @@
 //! New settings of modules that go on running: asked before anything changes, told after it.
 //! Owns which modules can be told, and what their answers make of a candidate.
-//! Never restarts a module: the class of the change does.
+//! Never restarts a module: it changes the class of its difference, and the lifecycle restarts it.
 
 use std::sync::Arc;
 

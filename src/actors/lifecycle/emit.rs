@@ -18,7 +18,7 @@ use serde_json::json;
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::health::HealthMsg;
 use super::super::module::ModuleMsg;
-use super::super::recovery::RecoveryMsg;
+use super::super::recovery_trials::RecoveryMsg;
 use super::super::resources::ResourcesMsg;
 use super::super::root::RootMsg;
 use super::super::{ConsoleMessage, convert, readiness};
@@ -259,14 +259,12 @@ impl LifecycleActorState {
             return format!("stopped along with {}, which failed", &self.ctx.name(by));
         }
         match view.last_ending {
-            Some(ending @ (RunEnd::NotStarted(_) | RunEnd::StartTimeout)) => self.modules
-                [module.index()]
-            .detail
-            .clone()
-            .unwrap_or_else(|| convert::ending_text(ending)),
-            Some(ending @ RunEnd::Exited(_)) => self
-                .task_message(module)
-                .unwrap_or_else(|| convert::ending_text(ending)),
+            Some(ending @ (RunEnd::NotStarted(_) | RunEnd::StartTimeout | RunEnd::Exited(_))) => {
+                let detail = self.modules[module.index()].detail.clone();
+                detail
+                    .or_else(|| self.task_message(module))
+                    .unwrap_or_else(|| convert::ending_text(ending))
+            }
             Some(ending) => convert::ending_text(ending),
             None => match &self.modules[module.index()].reason {
                 Some(reason) => reason.clone(),
@@ -381,7 +379,7 @@ impl LifecycleActorState {
     pub(super) fn startup_failed(&mut self, reason: StartupFailure) {
         let mut console = None;
         let text = match reason {
-            StartupFailure::CriticalModuleFailed { module } => {
+            StartupFailure::RequiredModuleFailed { module } => {
                 let why = self.run_end_text(module);
                 let name = &self.ctx.name(module);
                 let next = self.next_step(module);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use mainstay_policy::lifecycle::{Forecast, ModuleInfo, Supposition};
 use mainstay_policy::recovery::{EXIT_CONFIGURATION, Verdict};
-use mainstay_policy::run::{Exit, RunEnd};
+use mainstay_policy::run::RunEnd;
 use mainstay_policy::spec::{Kind, StartMode, Strategy};
 use mainstay_policy::states::{self, Desired, State};
 use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_process::Exit;
 use mainstay_protocol::method::{NotStartedGroup, NotStartedModule, WhatIfResult, WhyNext};
 use tokio::sync::oneshot;
 

@@ -68,6 +68,7 @@ impl LifecycleActorState {
             requester: self.requesters.get(&module).cloned(),
             held_by: self.modules[module.index()].held_by.clone(),
             since: self.modules[module.index()].since.1,
+            reason: self.modules[module.index()].reason.clone(),
             waits_for: self.waiting_text(module, &info),
             started_because: self.modules[module.index()].started_because.clone(),
             next_attempt_at: info.retry_at.map(|at| self.ctx.to_wall_clock(at)),
@@ -86,8 +87,8 @@ impl LifecycleActorState {
             let reason = self.ctx.reason(&summary);
             let mut entry = EventBuilder::of(EventKind::SystemStatusChanged)
                 .payload(json!({ "from": from, "to": to, "reason": reason }));
-            if let (Some(actor), SystemStatus::Stopping) = (&self.stop_requested_by, to) {
-                entry = entry.by(actor.clone());
+            if let (Some(requester), SystemStatus::Stopping) = (&self.stop_requested_by, to) {
+                entry = entry.by(requester.clone());
             }
             self.ctx.recorder.record(entry);
             self.status = to;

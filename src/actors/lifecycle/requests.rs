@@ -136,9 +136,14 @@ pub(crate) fn is_reached(
 
 impl LifecycleActorState {
     /// Holds a module until then, or releases it.
-    pub(super) fn apply_hold(&mut self, module: ModuleId, until: Option<MonoTime>, actor: String) {
+    pub(super) fn apply_hold(
+        &mut self,
+        module: ModuleId,
+        until: Option<MonoTime>,
+        requester: String,
+    ) {
         self.dirty.insert(module);
-        self.modules[module.index()].held_by = until.map(|_| actor);
+        self.modules[module.index()].held_by = until.map(|_| requester);
         self.mark_waiting(module);
         self.note(LifecycleEvent::Held { module, until });
     }

@@ -1,6 +1,5 @@
-//! What is known of a run beside its state, for `why`.
-//! Owns the answer.
-//! Never decides.
+//! What the actor of a module knows of a run beside its state, for `why`: deadlines, what it
+//! reported, the check that it waits for.
 
 use mainstay_protocol::Timestamp;
 

@@ -182,11 +182,11 @@ impl RootActorState {
         }
         actor_refs.config.cast(ConfigMsg::Resume);
         if ctx.snapshots.system().summary.status == Status::Stopping {
-            let actor = CONTINUED_STOP.to_owned();
+            let requester = CONTINUED_STOP.to_owned();
             let budget = ctx.os.stop_time_left().map(stop_budget_left);
             actor_refs
                 .lifecycle
-                .cast(LifecycleMsg::StopAll { budget, actor });
+                .cast(LifecycleMsg::StopAll { budget, requester });
         }
     }
 

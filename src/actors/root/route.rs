@@ -76,7 +76,7 @@ pub(crate) async fn route(
         let actor_refs = &ctx.actor_refs;
         match event {
             OsEvent::StopRequested { .. } | OsEvent::HolderGone => {
-                let (budget, actor) = match (&event, stop_requested) {
+                let (budget, requester) = match (&event, stop_requested) {
                     (OsEvent::StopRequested { left: Some(left) }, _) => {
                         (Some(stop_budget_left(*left)), CONTINUED_STOP)
                     }
@@ -94,7 +94,7 @@ pub(crate) async fn route(
                 // By way of root: after the start or the adoption of everything.
                 actor_refs
                     .root
-                    .cast(RootMsg::StopRequested { budget, actor });
+                    .cast(RootMsg::StopRequested { budget, requester });
             }
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
             OsEvent::ReloadRequested => reload_by_signal(&ctx),
@@ -145,7 +145,7 @@ fn activate_module(ctx: &RuntimeContext, module: ModuleId, socket: &str) {
     ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
         module,
         operation: Operation::Wake,
-        actor: format!("a connection to {socket}"),
+        requester: format!("a connection to {socket}"),
         published,
     });
 }

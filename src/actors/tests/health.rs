@@ -147,7 +147,7 @@ async fn a_failing_readiness_probe_keeps_dependents_waiting_and_restarts_nothing
     lifecycle.cast(super::super::lifecycle::LifecycleMsg::Requested {
         module: rig.ctx.find("b").expect("known"),
         operation: mainstay_policy::lifecycle::Operation::Start,
-        actor: "a test".to_owned(),
+        requester: "a test".to_owned(),
         published,
     });
     tokio::time::sleep(Duration::from_mins(1)).await;

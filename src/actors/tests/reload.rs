@@ -180,7 +180,7 @@ async fn what_a_plan_removed_is_restored_as_it_was() {
     rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
         module: rig.ctx.find("c").expect("c"),
         operation: mainstay_policy::lifecycle::Operation::Stop,
-        actor: "ann".to_owned(),
+        requester: "ann".to_owned(),
         published,
     });
     done.await.expect("published");
@@ -335,8 +335,8 @@ async fn what_is_refused_leaves_the_plan_that_is_watched_with_its_edits_of_files
         let first = text();
         assert!(first.contains("first") && first != before);
         if refused_by == "a stop" {
-            let (budget, actor) = (None, "ann".to_owned());
-            let stop = LifecycleMsg::StopAll { budget, actor };
+            let (budget, requester) = (None, "ann".to_owned());
+            let stop = LifecycleMsg::StopAll { budget, requester };
             rig.ctx.actor_refs.lifecycle.cast(stop);
         } else {
             // In the way of the new text, for root as well.

@@ -23,11 +23,11 @@ async fn replaced(rig: &Rig, name: &str) {
 /// Requests a change of a module, and does not wait for it.
 fn request(rig: &Rig, module: &str, operation: Operation) {
     let module = rig.ctx.find(module).expect("known");
-    let (actor, (published, _)) = ("a test".to_owned(), oneshot::channel());
+    let (requester, (published, _)) = ("a test".to_owned(), oneshot::channel());
     rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
         module,
         operation,
-        actor,
+        requester,
         published,
     });
 }

@@ -155,10 +155,10 @@ section! {
         /// Open files (RLIMIT_NOFILE).
         Restart file_handles: Option<BoundedInt<8, 1_000_000_000>> = None;
         /// Its scheduling priority, from -20 (most CPU time) to 19. Only root may go below that of
-        /// mainstay.
+        /// mainstay: for another user such a start fails with EPERM or EACCES.
         Restart nice: Option<Signed<-20, 19>> = None;
         /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
-        /// Only root may go below that of mainstay.
+        /// Only root may go below that of mainstay: for another user the start fails with EACCES.
         Restart oom_score_adj: Option<Signed<-1000, 1000>> = None;
         /// The processors that it may run on, by number. Linux.
         Restart cpu_affinity: Option<Vec<BoundedInt<0, 1023>>> = None;

@@ -439,8 +439,8 @@ fn a_module_that_would_settle_after_its_start_timed_out_is_refused_with_both_pla
         &[
             "mainstay.toml:3:20: cannot use module.a.ready.settle: a would never be ready",
             "mainstay.toml:4:",
-            "startup_timeout is 1.0 s",
-            "make startup_timeout longer than 2.0 s",
+            "startup_timeout is 1 s",
+            "make startup_timeout longer than 2 s",
         ],
     );
     let text = module("ready = { settle = \"30s\" }");

@@ -10,7 +10,7 @@ use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFa
 use serde::{Deserialize, Serialize};
 
 use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
-use instance::{Instance, InstancePhase, PendingExit, RunLimits};
+use instance::{Instance, InstancePhase, PendingExit, RunDeadlines};
 
 mod instance;
 mod stops;
@@ -182,7 +182,7 @@ impl Roster {
     }
 
     /// A runtime wants a new run: the fence lets it pass, or says why not. From here on the spawn
-    /// is in flight, until `process_started` or `spawn_failed`.
+    /// is in flight, until `process_started` or `spawn_failed`. `timeout`: of the run; zero: none.
     ///
     /// # Errors
     /// A run of the instance has not ended, or the generation is not newer.
@@ -225,7 +225,7 @@ impl Roster {
             return false;
         };
         let deferred = std::mem::take(deferred);
-        let limits = RunLimits {
+        let limits = RunDeadlines {
             deadline: (!timeout.is_zero()).then(|| now + timeout),
             ..deferred.limits
         };

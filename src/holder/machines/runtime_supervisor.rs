@@ -229,7 +229,7 @@ impl RuntimeSupervisor {
         self.exit_code
     }
 
-    /// The runtime process runs and has `channel` as its endpoint.
+    /// The process of the runtime runs, and its channel is open.
     pub fn runtime_started(&mut self, now: Duration) {
         self.restarts += u32::from(self.was_ready);
         let kill_at = self.upgrades.ready_by().unwrap_or(now + READY_TIMEOUT);

@@ -6,7 +6,8 @@ use mainstay_protocol::{ModuleState, StateCause};
 use serde_json::Value;
 
 use super::*;
-use crate::journal::{Story, describe, format_millis, story};
+use crate::journal::{Story, describe, story};
+use crate::os_text::millis_text;
 
 pub(super) fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> NewEvent {
     NewEvent::new(kind, Timestamp(NOW + at), at)
@@ -450,7 +451,7 @@ fn spans_read_naturally() {
         7_200_000,
         200_000_000,
     ]
-    .map(format_millis)
+    .map(millis_text)
     .into();
     assert_eq!(
         said,

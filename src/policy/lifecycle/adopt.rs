@@ -41,7 +41,7 @@ pub struct ModuleRecord {
     pub retry_at: Option<MonoTime>,
     /// No run is to start until then.
     pub held_until: Option<MonoTime>,
-    /// Attempts, rung and breaker.
+    /// Attempts, rung and probation.
     pub recovery: SavedRecovery,
     /// Runs after the first that no request led to.
     pub restarts: u32,
@@ -62,7 +62,7 @@ pub struct ModuleRecord {
 /// A process that lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdoptedProcess {
-    /// Its run.
+    /// The number of the run.
     pub generation: u64,
     /// Its process.
     pub pid: u32,

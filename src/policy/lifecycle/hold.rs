@@ -1,6 +1,6 @@
 //! A hold: a module is not started until it is released, or a deadline has passed.
 //! Owns that deadline. A run that ends meanwhile ends without a failure: it was meant to.
-//! Never stops a run: the holder of it may replace the program while the module still works.
+//! Never stops a run: the requester may replace the program while the module still works.
 
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;

@@ -33,9 +33,9 @@ pub enum LifecycleEvent {
     Boot,
     /// An operation was requested.
     Requested {
-        /// Of whom.
+        /// The module.
         module: ModuleId,
-        /// What.
+        /// What is requested.
         operation: Operation,
     },
     /// Ordered stop of everything.
@@ -45,14 +45,14 @@ pub enum LifecycleEvent {
     },
     /// From the module's own state machine.
     Reported {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// What.
+        /// What the run reports.
         report: RunReport,
     },
     /// From the health actor.
     Health {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// The run that was looked at.
         generation: u64,
@@ -65,14 +65,14 @@ pub enum LifecycleEvent {
     },
     /// No run of a module is to start until then; None: it is released.
     Held {
-        /// Which.
+        /// The module.
         module: ModuleId,
         /// Until when at the latest.
         until: Option<MonoTime>,
     },
     /// What [`LifecycleEffect::Prepare`] requested has ended.
     ProcedureEnded {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// The number of the procedure.
         ticket: u32,
@@ -81,7 +81,7 @@ pub enum LifecycleEvent {
     },
     /// From the resources actor: a run exceeds a limit and is on the last rungs of its ladder.
     LimitExceeded {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// The run that was sampled.
         generation: u64,
@@ -90,14 +90,14 @@ pub enum LifecycleEvent {
     },
     /// From the resources actor: a run was not used for as long as its module may be idle.
     Idle {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// The runtime returned; once per known module, before `Boot` or `Resume`.
     Adopted {
-        /// Which.
+        /// The module.
         module: ModuleId,
         /// What the runtime before knew.
         record: ModuleRecord,
@@ -135,7 +135,7 @@ pub enum ReplanError {
     },
     /// A module became a builtin, or ceased to be one.
     BuiltinChanged {
-        /// Which.
+        /// The module.
         module: ModuleId,
     },
 }
@@ -155,8 +155,8 @@ pub enum DependencyNotice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartupFailure {
     /// A required module failed, and no restart is scheduled.
-    CriticalModuleFailed {
-        /// Which.
+    RequiredModuleFailed {
+        /// The module.
         module: ModuleId,
     },
     /// A required module needs one that failed: it will not start.
@@ -176,7 +176,7 @@ pub enum StartupFailure {
 /// What is to be done before the next run of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcedureOrder {
-    /// Which.
+    /// The module.
     pub module: ModuleId,
     /// The run that failed.
     pub generation: u64,
@@ -193,16 +193,16 @@ pub struct ProcedureOrder {
 pub enum LifecycleEffect {
     /// Run a module; its reports carry this generation.
     Run {
-        /// Which.
+        /// The module.
         module: ModuleId,
         /// The run, newer than every one before.
         generation: u64,
     },
     /// Stop the run of a module. Repeated with a shorter grace when its time got shorter.
     Stop {
-        /// Which.
+        /// The module.
         module: ModuleId,
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// From now to the kill.
         grace: Duration,
@@ -215,25 +215,25 @@ pub enum LifecycleEffect {
         module: ModuleId,
         /// About whom.
         about: ModuleId,
-        /// What.
+        /// What is to be known of that module.
         news: DependencyNotice,
     },
     /// A state change to publish and journal.
     StateChanged {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// What it left.
         from: State,
         /// What it is in.
         to: State,
-        /// Why.
+        /// Why the state changed.
         cause: Cause,
         /// The module that led to it.
         by: Option<ModuleId>,
     },
     /// A failure was judged.
     RecoveryDecided {
-        /// Whose.
+        /// The module.
         module: ModuleId,
         /// What happened.
         failure: Failure,
@@ -247,9 +247,9 @@ pub enum LifecycleEffect {
     Prepare(ProcedureOrder),
     /// A module that is ready runs with features switched off, or with all of them again.
     DegradedChanged {
-        /// Which.
+        /// The module.
         module: ModuleId,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
         /// Which of both.
         degraded: bool,
@@ -266,13 +266,13 @@ pub enum LifecycleEffect {
     StartupCompleted,
     /// The initial startup failed; what runs is being stopped.
     StartupFailed {
-        /// Why.
+        /// Why it failed.
         reason: StartupFailure,
     },
     /// A module that the newest plan does not have has no run any more. Its record must be kept as
     /// long as the former plan, with which a returning runtime may have to continue.
     Removed {
-        /// Which.
+        /// The module.
         module: ModuleId,
     },
     /// Every run that the newest plan replaced has ended.

@@ -232,7 +232,7 @@ impl ManagedModule {
         (self.state.is_up() || self.ends_by_itself) && self.must_stop()
     }
 
-    /// A request resets attempts, rung, breaker, proposal and degraded mode.
+    /// A request resets attempts, rung, probation, proposal and degraded mode.
     pub(super) fn forgive(&mut self) {
         self.recovery.reset();
         (self.proposal, self.is_degraded, self.on_trial) = (None, false, false);

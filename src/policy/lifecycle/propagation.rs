@@ -1,6 +1,6 @@
 //! Stop propagation: which modules stop with which.
 //! Owns the walks from a module to its dependents when it stops, restarts or fails.
-//! Never ends a run itself: it marks, and a look ends it in order.
+//! Never ends a run itself: it marks modules dirty, and the reconcile step stops them in order.
 
 use alloc::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::graph::Dependent;
 use crate::spec::{DependencyCondition, Kind, ModuleId, OnDependencyRestart};
 use crate::states::{Desired, State};
 
-/// Why a module is gone.
+/// Why a module can no longer be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DependencyLoss {
     Stopped,
@@ -25,7 +25,7 @@ impl Lifecycle {
         self.propagate_worklist(why);
     }
 
-    /// The same for all modules in `walk`.
+    /// The same for all modules in `worklist`.
     pub(super) fn propagate_worklist(&mut self, why: DependencyLoss) {
         let graph = Arc::clone(&self.graph);
         while let Some(rank) = self.worklist.pop_first() {

@@ -147,7 +147,7 @@ impl Lifecycle {
         self.propagate_stop(module, DependencyLoss::Failed);
         self.notify_failed(module);
         if self.module(module).spec.required && self.phase == SystemPhase::Starting {
-            self.startup_failed(now, StartupFailure::CriticalModuleFailed { module });
+            self.startup_failed(now, StartupFailure::RequiredModuleFailed { module });
         }
         self.leave_initial_start(module);
         self.fail_initial_starts(now, module);

@@ -55,13 +55,13 @@ impl Lifecycle {
         }
     }
 
-    /// How a run feels. A failed liveness probe ends it; its end is then judged.
+    /// Applies the health of a run. A liveness failure ends the run; recovery decides what follows.
     pub(super) fn apply_health(
         &mut self,
         module: ModuleId,
         generation: u64,
         (health, passes): (Health, bool),
-        ill: bool,
+        liveness_failed: bool,
     ) {
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             return;
@@ -70,7 +70,7 @@ impl Lifecycle {
             return;
         }
         (slot.health, slot.passes) = (health, passes);
-        if ill && !slot.is_builtin() && slot.is_active() {
+        if liveness_failed && !slot.is_builtin() && slot.is_active() {
             slot.stop_reason = Some(StopReason::Probe);
             self.mark_dirty(module);
         }
@@ -140,13 +140,13 @@ impl Lifecycle {
         let slot = self.module_mut(module);
         (slot.pid, slot.health, slot.exit_unknown) = (None, Health::Unknown, false);
         slot.stop_deadlines = None;
-        let fall = slot.stop_reason.take();
+        let stop_reason = slot.stop_reason.take();
         let is_ordered =
             slot.state == State::Stopping && !core::mem::take(&mut slot.ends_by_itself);
-        let halted = is_ordered || fall.is_some();
+        let stopped = is_ordered || stop_reason.is_some();
         let stuck = slot.is_stuck() && ending.is_some();
         slot.completed = clean && !is_ordered;
-        match (slot.goal(), fall) {
+        match (slot.goal(), stop_reason) {
             (Desired::Down, _) if stuck && !stopping => {
                 self.set_state(now, module, State::Failed, Cause::Timeout, None);
             }
@@ -172,9 +172,9 @@ impl Lifecycle {
                 slot.recovery.run_over(recovery, now);
                 self.set_state(now, module, State::Stopped, Cause::Idle, None);
             }
-            (Desired::Up, _) if halted => {
+            (Desired::Up, _) if stopped => {
                 slot.recovery.run_over(recovery, now);
-                self.run_again(now, module, fall);
+                self.run_again(now, module, stop_reason);
             }
             (Desired::Up, _) if clean && is_task => {
                 slot.recovery.run_over(recovery, now);
@@ -191,19 +191,19 @@ impl Lifecycle {
     }
 
     /// A run that was to end has ended, and another one follows.
-    fn run_again(&mut self, now: MonoTime, module: ModuleId, fall: Option<StopReason>) {
+    fn run_again(&mut self, now: MonoTime, module: ModuleId, stop_reason: Option<StopReason>) {
         use StopReason::{Dependency, Group, Reload};
-        let needs_token = matches!(fall, Some(Dependency(_) | Group(_) | Reload));
+        let needs_token = matches!(stop_reason, Some(Dependency(_) | Group(_) | Reload));
         self.module_mut(module).needs_token = needs_token;
-        let (cause, by) = match fall {
+        let (cause, by) = match stop_reason {
             Some(Group(by)) => (Cause::Group, Some(by)),
-            // It may have ended by itself before the order to halt.
+            // It may have ended by itself before the order to stop.
             Some(Dependency(by)) => (Cause::Dependency, Some(by)),
             Some(Reload) => (Cause::Reload, None),
             _ => (Cause::Requested, None),
         };
         self.set_state(now, module, State::Waiting, cause, by);
-        if matches!(fall, None | Some(StopReason::Adopted)) {
+        if matches!(stop_reason, None | Some(StopReason::Adopted)) {
             // Why it had to end died with a runtime; its dependents may not know of it.
             self.propagate_restart(module);
         }

@@ -91,7 +91,7 @@ fn check(recovery: &RecoverySpec, story: &[(u64, Failure, Verdict)]) -> Recovery
 }
 
 #[test]
-fn quick_crashes_use_up_the_attempts_and_open_the_breaker() {
+fn quick_crashes_use_up_the_attempts_until_it_is_given_up() {
     check(
         &recovery(),
         &[
@@ -103,7 +103,7 @@ fn quick_crashes_use_up_the_attempts_and_open_the_breaker() {
             (1, CRASH, probation(120)),
             (1, CRASH, probation(240)),
             (1, CRASH, probation(300)),
-            // Stable: the breaker is closed and everything is reset.
+            // Stable: everything is reset.
             (60, CRASH, retry(200)),
         ],
     );

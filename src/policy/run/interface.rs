@@ -48,12 +48,12 @@ impl RunEnd {
 pub enum RunEvent {
     /// Run, as this generation; it is newer than every one before.
     StartRequested {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// End the run, with its tree and its `after_stop` commands, within `grace`.
     StopRequested {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// From now to the end.
         grace: Duration,
@@ -62,102 +62,102 @@ pub enum RunEvent {
     },
     /// The `before_start` commands are over.
     Prepared {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Whether all of them exited 0.
         ok: bool,
     },
     /// The `after_stop` commands are over.
     CleanedUp {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// The process exists and its program runs.
     Spawned {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Its process.
         pid: u32,
     },
     /// Another process of the run is its main process from now on.
     MainChanged {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// The process.
         pid: u32,
     },
     /// There is no process.
     SpawnFailed {
-        /// The run.
+        /// The number of the run.
         generation: u64,
-        /// Why.
+        /// How it failed.
         failure: StartFailure,
     },
     /// The process is gone.
     Exited {
-        /// The run.
+        /// The number of the run.
         generation: u64,
-        /// How.
+        /// How it exited.
         exit: Exit,
     },
     /// READY=1, `module.ready`, log line matched, s6 newline.
     ReadyReported {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// The answer to [`RunEffect::Probe`].
     Probed {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Whether it is ready.
         ok: bool,
     },
     /// The module asks for more time to start or to stop.
     TimeoutExtended {
-        /// The run.
+        /// The number of the run.
         generation: u64,
-        /// From now.
+        /// The time from now to the new deadline.
         by: Duration,
     },
     /// A debugger holds it: it can neither become ready nor feed its watchdog.
     Held {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// How far a deadline is moved, from now.
         by: Duration,
     },
     /// The module is alive.
     WatchdogFed {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// The reply to [`RunEffect::DrainNotify`]: every message sent before that has been applied.
     NotifyDrained {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// The module says that it is about to end by itself.
     StoppingReported {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// The module chooses its watchdog; zero switches it off.
     WatchdogSet {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// The longest pause between two feedings.
         every: Duration,
     },
     /// The module asks to be treated as if its watchdog had run out.
     WatchdogTriggered {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// Time passed.
     TimerFired,
     /// The runtime returned: take over a living process as it is.
     Adopted {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Its process.
         pid: u32,
@@ -173,17 +173,17 @@ pub enum RunEvent {
 pub enum RunEffect {
     /// Run the `before_start` commands; answered by [`RunEvent::Prepared`].
     Prepare {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// Make the process; answered by [`RunEvent::Spawned`] or [`RunEvent::SpawnFailed`].
     Spawn {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// Check once whether it is ready; at most one check is in flight.
     Probe {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// Its startup probes, instead of what `ready` names.
         startup: bool,
@@ -191,24 +191,24 @@ pub enum RunEffect {
     /// Drain its pending notify messages; answered by [`RunEvent::NotifyDrained`]. A
     /// deadline counts as missed only then: its messages may be late although the module was not.
     DrainNotify {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// Stop signal, then SIGCONT, to whatever runs: the process or a hook.
     Terminate {
-        /// The run.
+        /// The number of the run.
         generation: u64,
         /// When nothing of it may be left, whatever happens until then.
         within: Duration,
     },
     /// The whole tree, now: of the process or of a hook.
     Kill {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// Run the `after_stop` commands; answered by [`RunEvent::CleanedUp`].
     CleanUp {
-        /// The run.
+        /// The number of the run.
         generation: u64,
     },
     /// Report to the lifecycle.
@@ -218,7 +218,7 @@ pub enum RunEffect {
 /// A report to the lifecycle, always about the generation that it requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunReport {
-    /// The run.
+    /// The number of the run.
     pub generation: u64,
     /// What happened to it.
     pub what: RunReportKind,

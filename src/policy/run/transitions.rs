@@ -327,7 +327,7 @@ impl RunMachine {
     ) -> Option<RunEffect> {
         let StartingRun {
             pid,
-            started_reported: announced,
+            started_reported,
             ready_deadline,
             look,
             in_startup,
@@ -337,7 +337,7 @@ impl RunMachine {
             ReadinessCheck::Reported(told) => told,
             ReadinessCheck::Polling { .. } => false,
         };
-        if !announced {
+        if !started_reported {
             self.actual = RunPhase::Starting(StartingRun {
                 started_reported: true,
                 ..starting
@@ -413,7 +413,7 @@ impl RunMachine {
 
     #[expect(
         clippy::unnecessary_wraps,
-        reason = "every caller is a branch of settle"
+        reason = "every caller is a branch of next_effect"
     )]
     pub(super) fn report(&self, what: RunReportKind) -> Option<RunEffect> {
         Some(RunEffect::Report(RunReport {

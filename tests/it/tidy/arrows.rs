@@ -13,8 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "config", "import", "journal", "os", "runtime", "secrets", "service", "config",
-            "import", "journal", "os", "runtime", "secrets", "simulate",
+            "config", "import", "journal", "os", "os_text", "runtime", "secrets", "service",
+            "simulate",
         ],
     ),
     ("service", &["config", "os"]),

@@ -24,18 +24,18 @@ pub struct RunningProcess {
     pub main_exited: bool,
     /// The signal that it is stopped by, as it was reported.
     pub(super) suspended: Option<i32>,
-    pub(super) limits: RunLimits,
+    pub(super) limits: RunDeadlines,
 }
 
 /// How long a run may last, its spawn included.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RunLimits {
+pub(super) struct RunDeadlines {
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
     pub(super) stop: Option<StopOrder>,
 }
 
-impl RunLimits {
+impl RunDeadlines {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let stop = self.stop.map(|stop| stop.deadline);
         [self.deadline, stop].into_iter().flatten().min()
@@ -63,7 +63,7 @@ pub(super) struct PendingExit {
 pub(super) struct DeferredRequests {
     pub(super) kill: bool,
     pub(super) signal: Option<(i32, bool)>,
-    pub(super) limits: RunLimits,
+    pub(super) limits: RunDeadlines,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ impl Instance {
     }
 
     /// The limits of a run that is starting or has a process.
-    pub(super) fn limits(&mut self) -> Option<&mut RunLimits> {
+    pub(super) fn limits(&mut self) -> Option<&mut RunDeadlines> {
         match &mut self.phase {
             InstancePhase::Starting(deferred) => Some(&mut deferred.limits),
             InstancePhase::Running(process) => Some(&mut process.limits),

@@ -1,5 +1,5 @@
 //! The roster's part of stops: the deadline of one, what goes on after the main process, and main
-//! processes that a signal of another process stopped. Owns nothing.
+//! processes that a signal of another process stopped.
 //! Never kills by itself: the deadline of the run does.
 
 use std::time::Duration;

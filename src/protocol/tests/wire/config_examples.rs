@@ -8,7 +8,7 @@ use mainstay_protocol::config_change::{
     ConfigSetParams, ConfigUnsetParams, PlanOutcome, PlanRecord,
 };
 use mainstay_protocol::config_plan::{
-    ApplyResult, ChangeClass, ConfigApplied, ConfigPlan, KeyChange, ModuleChange, PlanChange,
+    ApplyResult, ConfigApplied, ConfigPlan, KeyChange, KeyClass, ModuleChange, PlanChange,
 };
 use mainstay_protocol::config_values::{ConfigLayer, ConfigOrigin};
 use mainstay_protocol::method::{self as m, ChangeAction, Empty, name};
@@ -29,7 +29,7 @@ pub(crate) fn plan() -> ConfigPlan {
             line: Some(12),
         },
     };
-    let live = ChangeClass::Live;
+    let live = KeyClass::Live;
     let keys = vec![
         key(
             "module.storage.shutdown_timeout",
@@ -40,7 +40,7 @@ pub(crate) fn plan() -> ConfigPlan {
         ),
         key(
             "module.storage.env",
-            ChangeClass::Restart,
+            KeyClass::Restart,
             Value::Null,
             Value::Null,
             true,
@@ -50,7 +50,7 @@ pub(crate) fn plan() -> ConfigPlan {
         module: "storage".to_owned(),
         change: PlanChange::Changed,
         renamed_from: Some("store".to_owned()),
-        class: Some(ChangeClass::Restart),
+        class: Some(KeyClass::Restart),
         because: None,
         stays_stopped: true,
         keys,
@@ -59,7 +59,7 @@ pub(crate) fn plan() -> ConfigPlan {
         module: "analysis-engine".to_owned(),
         change: PlanChange::TakenAlong,
         renamed_from: None,
-        class: Some(ChangeClass::RestartDependents),
+        class: Some(KeyClass::RestartDependents),
         because: Some("storage".to_owned()),
         stays_stopped: false,
         keys: Vec::new(),

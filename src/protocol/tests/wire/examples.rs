@@ -490,6 +490,7 @@ fn module() -> ModuleView {
         desired: DesiredState::Up,
         since: Timestamp(1_795_000_000_123),
         cause: Some(StateCause::Exit),
+        reason: Some("exit code 1".to_owned()),
         health: HealthStatus::Degraded,
         score: 80,
         issues: vec!["queue is long".to_owned()],

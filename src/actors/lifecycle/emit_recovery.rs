@@ -15,7 +15,7 @@ use mainstay_protocol::method::name;
 use serde_json::json;
 
 use super::super::event_recorder::{CausedBy, EventBuilder};
-use super::super::recovery::RecoveryMsg;
+use super::super::recovery_trials::RecoveryMsg;
 use super::super::root::RootMsg;
 use super::super::{ConsoleMessage, RuntimeContext, convert, features};
 use super::{LifecycleActorState, STOP_MARGIN};

@@ -29,7 +29,7 @@ mod procedure;
 pub(crate) enum RecoveryMsg {
     /// A failure was judged.
     Judged {
-        /// Of whom.
+        /// The module.
         module: ModuleId,
         /// The run that failed.
         generation: u64,
@@ -50,16 +50,16 @@ pub(crate) enum RecoveryMsg {
     Perform(ProcedureOrder),
     /// A module is ready: the validation of its recovery starts, if one is in flight.
     Running {
-        /// Who.
+        /// The module.
         module: ModuleId,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
     },
     /// The health of a module changed.
     Health {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
         /// Whether it is healthy now.
         healthy: bool,
@@ -68,15 +68,15 @@ pub(crate) enum RecoveryMsg {
     TimerFired,
     /// A run ended.
     Ended {
-        /// Whose.
+        /// The module.
         module: ModuleId,
-        /// Which.
+        /// The number of the run.
         generation: u64,
     },
 }
 
 /// A recovery whose new run is not validated yet.
-struct RecoveryProcedure {
+struct RecoveryTrial {
     /// The event that opened it.
     opened: u64,
     trial: RecoveryValidation,
@@ -84,15 +84,15 @@ struct RecoveryProcedure {
     deadline: Option<MonoTime>,
     /// Files were set aside for it.
     reset: bool,
-    /// In words.
+    /// The time that its run has to be well, as text.
     stable_after: String,
 }
 
 /// The state.
 pub(crate) struct RecoveryActorState {
     ctx: Arc<RuntimeContext>,
-    procedures: HashMap<ModuleId, RecoveryProcedure>,
-    /// The deadlines of `procedures`.
+    trials: HashMap<ModuleId, RecoveryTrial>,
+    /// The deadlines of `trials`.
     deadlines: BTreeSet<(MonoTime, ModuleId)>,
     alarm: DeadlineTimer,
 }
@@ -112,7 +112,7 @@ impl Actor for RecoveryActor {
     ) -> Result<RecoveryActorState, ActorProcessingErr> {
         Ok(RecoveryActorState {
             ctx,
-            procedures: HashMap::new(),
+            trials: HashMap::new(),
             deadlines: BTreeSet::new(),
             alarm: DeadlineTimer::default(),
         })
@@ -140,7 +140,7 @@ impl Actor for RecoveryActor {
                 state.judged(module, generation, payload);
             }
             RecoveryMsg::Perform(order) => {
-                let recovery = state.procedures.get_mut(&order.module);
+                let recovery = state.trials.get_mut(&order.module);
                 let opened = recovery.map(|one| {
                     one.reset = order.reset;
                     one.opened
@@ -154,14 +154,14 @@ impl Actor for RecoveryActor {
                 healthy,
             } => {
                 let now = state.ctx.os.now();
-                if let Some(procedure) = state.procedures.get_mut(&module) {
+                if let Some(procedure) = state.trials.get_mut(&module) {
                     procedure.trial.health_changed(now, generation, healthy);
                     state.validate(module);
                 }
             }
             RecoveryMsg::TimerFired => state.validate_due(),
             RecoveryMsg::Ended { module, generation } => {
-                let procedure = state.procedures.get(&module);
+                let procedure = state.trials.get(&module);
                 if let Some(outcome) = procedure.and_then(|one| one.trial.ended(generation)) {
                     state.finish(module, generation, outcome);
                 }
@@ -223,20 +223,20 @@ impl RecoveryActorState {
         if kind == EventKind::RecoveryStarted {
             let spec = self.ctx.spec(module);
             let stable_after = spec.recovery.stable_after;
-            let recovery = RecoveryProcedure {
+            let recovery = RecoveryTrial {
                 opened,
                 trial: RecoveryValidation::new(generation, spec.has_probes, stable_after),
                 deadline: None,
                 reset: false,
                 stable_after: duration_text(stable_after.max(MIN_READY_TIME)),
             };
-            self.procedures.insert(module, recovery);
+            self.trials.insert(module, recovery);
         }
     }
 
     /// Removes the recovery in flight.
-    fn close(&mut self, module: ModuleId) -> Option<RecoveryProcedure> {
-        let procedure = self.procedures.remove(&module)?;
+    fn close(&mut self, module: ModuleId) -> Option<RecoveryTrial> {
+        let procedure = self.trials.remove(&module)?;
         if let Some(at) = procedure.deadline {
             self.deadlines.remove(&(at, module));
         }
@@ -245,7 +245,7 @@ impl RecoveryActorState {
 
     fn ready(&mut self, module: ModuleId, generation: u64) {
         let now = self.ctx.os.now();
-        if let Some(procedure) = self.procedures.get_mut(&module) {
+        if let Some(procedure) = self.trials.get_mut(&module) {
             procedure.trial.ready(now, generation);
             self.validate(module);
         }
@@ -262,7 +262,7 @@ impl RecoveryActorState {
 
     fn validate(&mut self, module: ModuleId) {
         let now = self.ctx.os.now();
-        let Some(procedure) = self.procedures.get_mut(&module) else {
+        let Some(procedure) = self.trials.get_mut(&module) else {
             return;
         };
         if procedure.trial.keeps_reset(now) && std::mem::take(&mut procedure.reset) {
