@@ -1,5 +1,4 @@
 //! The binary: hands over to the command line.
-//! Owns nothing. Never does anything else.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Checks between modules: named modules exist, no module depends on itself, there is no cycle.
-//! Owns these checks; each problem has the location of the edge.
+//! Checks that need more than one key: between modules (names exist, no cycle), and between the
+//! keys of one module. Owns these checks; each problem has the location of a key.
 //! Never changes a value.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,8 +3,8 @@
 //! Never starts a process and never watches files: the runtime does.
 //!
 //! ```text
-//! sources ─► layers (+ overrides) ─► tree ─► reading along schema ─► lower (+ across)
-//!                                                                    ─► Configuration
+//! sources ─► layers (+ overrides) ─► tree ─► reading along schema ─► lower (+ cross_checks)
+//!                                                           ─► Configuration
 //! ```
 
 mod changes;

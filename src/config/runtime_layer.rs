@@ -20,7 +20,7 @@ pub struct RuntimeValue {
     pub value: String,
     /// Who set it.
     pub requester: String,
-    /// When.
+    /// The time at which it was set.
     pub at: Timestamp,
 }
 

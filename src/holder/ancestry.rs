@@ -1,5 +1,5 @@
 //! What others may know of a process: when it started, and from which processes it descends.
-//! Owns nothing. Reads at the moment it is called.
+//! Reads at the moment it is called.
 //! Never judges what it finds.
 
 use crate::kernel;

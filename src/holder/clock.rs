@@ -1,6 +1,4 @@
-//! The clock of the machines.
-//! Owns nothing.
-//! Never returns a time of day.
+//! The monotonic clock that the state machines of the holder are given.
 
 use std::time::Duration;
 

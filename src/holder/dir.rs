@@ -283,7 +283,7 @@ impl Dir {
     /// Returns the owner's number.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn owner(&self) -> io::Result<u32> {
         Ok(fstat(&self.fd)?.st_uid)
     }
@@ -299,7 +299,7 @@ impl Dir {
     /// Sets its mode.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(fchmod(&self.fd, permissions(mode))?)
     }
@@ -307,7 +307,7 @@ impl Dir {
     /// Opens or creates a directory in this one. A link is not followed.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn subdir(&self, name: &str, mode: u32) -> io::Result<Dir> {
         let made = mkdirat(&self.fd, name, permissions(mode));
         match made {
@@ -328,7 +328,7 @@ impl Dir {
     /// Creates a file that was not there.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn create(&self, name: &str, mode: u32) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         let fd = openat(&self.fd, name, flags | OFlag::O_CLOEXEC, permissions(mode))?;
@@ -338,7 +338,7 @@ impl Dir {
     /// Opens a file to append to it, created for this user alone where it is missing.
     ///
     /// # Errors
-    /// What the system says; it is no regular file.
+    /// The error of the system call; the path is no regular file.
     pub fn append(&self, name: &str) -> io::Result<File> {
         self.open_file(name, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT)
     }
@@ -346,7 +346,7 @@ impl Dir {
     /// Opens a file to read and write, created for this user alone where it is missing.
     ///
     /// # Errors
-    /// What the system says; it is no regular file.
+    /// The error of the system call; the path is no regular file.
     pub fn read_write(&self, name: &str) -> io::Result<File> {
         self.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT)
     }
@@ -354,7 +354,7 @@ impl Dir {
     /// Opens a file to read it.
     ///
     /// # Errors
-    /// What the system says; it is no regular file.
+    /// The error of the system call; the path is no regular file.
     pub fn read(&self, name: &str) -> io::Result<File> {
         self.open_file(name, OFlag::O_RDONLY)
     }
@@ -390,7 +390,7 @@ impl Dir {
     /// Replaces a file by one with this content; half of it is never there under its name.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn replace(&self, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
         let aside = format!("{name}.new");
         self.remove(&aside)?; // one that is left over may be open to others
@@ -402,7 +402,7 @@ impl Dir {
     /// Renames an entry inside this directory.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
@@ -410,7 +410,7 @@ impl Dir {
     /// Removes a file or a socket; returns whether it was there.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) => Ok(true),
@@ -429,7 +429,7 @@ impl Dir {
     /// Sets the mode of an entry.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn set_entry_mode(&self, name: &str, mode: u32) -> io::Result<()> {
         let follow = FchmodatFlags::FollowSymlink; // only this user can place a link here
         Ok(fchmodat(&self.fd, name, permissions(mode), follow)?)

@@ -1,4 +1,4 @@
-//! What a runtime may ask of the engine, and the event of spawns that come back.
+//! Requests of the runtime, results of spawns, and what the roster orders: signals and kills.
 //! Owns the fence: one living process per instance, generations only grow.
 //! Never waits for what it starts.
 

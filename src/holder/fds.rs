@@ -1,6 +1,5 @@
 //! Descriptors that the kernel has just made, and messages that bring some.
-//! Owns nothing.
-//! Never passes one on to a program.
+//! All are close-on-exec.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

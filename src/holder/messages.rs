@@ -33,9 +33,9 @@ pub enum HolderRequest {
     Spawn(Box<SpawnRequest>),
     /// Send a signal to the main process.
     Signal {
-        /// Which.
+        /// The instance.
         instance: Instance,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
         /// The signal.
         signal: Signal,
@@ -49,9 +49,9 @@ pub enum HolderRequest {
     /// Kill the whole tree, escapees included. `Exited` follows when the main process has exited. A
     /// start in flight is aborted; one that has not begun is reported as `SpawnFailed`.
     Kill {
-        /// Which.
+        /// The instance.
         instance: Instance,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
     },
     /// Stop all processes of a run for this time, counted from now. They continue when it has
@@ -61,21 +61,21 @@ pub enum HolderRequest {
     Limit(LimitRequest),
     /// Drain the notify socket of the instance; `NotifyDrained` is sent after the last message.
     DrainNotify {
-        /// Which.
+        /// The instance.
         instance: Instance,
-        /// Its run.
+        /// The number of the run.
         generation: u64,
     },
     /// Keep this text for the next runtime.
     SaveRecord {
-        /// Whose.
+        /// The instance.
         instance: Instance,
         /// At most [`MAX_RECORD_BYTES`].
         record: String,
     },
     /// The instance left the plan: drop its record, sockets, stored descriptors and group.
     Forget {
-        /// Which.
+        /// The instance.
         instance: Instance,
     },
     /// Keep these sockets for an instance and close its others; the runtime has bound them.
@@ -94,7 +94,7 @@ pub enum HolderRequest {
     },
     /// Send what the instance writes as `Output` too (bounded: what does not fit is counted).
     Tap {
-        /// Which.
+        /// The instance.
         instance: Instance,
         /// Or stop it.
         on: bool,
@@ -105,7 +105,7 @@ pub enum HolderRequest {
     },
     /// Answered by `OutputFlushed` when the output of the instance read so far is in its file.
     FlushOutput {
-        /// Whose.
+        /// The instance.
         instance: Instance,
         /// Comes back in the answer.
         number: u64,
@@ -156,9 +156,9 @@ pub enum HolderRequest {
 /// Which run is stopped, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreezeRequest {
-    /// Which.
+    /// The instance.
     pub instance: Instance,
-    /// Its run.
+    /// The number of the run.
     pub generation: u64,
     /// At most [`FREEZE_MAX_MS`].
     pub ms: u64,
@@ -171,9 +171,9 @@ pub struct FreezeRequest {
 /// What holds for a run from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitRequest {
-    /// Which.
+    /// The instance.
     pub instance: Instance,
-    /// Its run.
+    /// The number of the run.
     pub generation: u64,
     /// All limits.
     pub limits: RunLimits,
@@ -248,7 +248,7 @@ pub enum HolderMessage {
     },
     /// The setup failed.
     Refused {
-        /// Why.
+        /// Why, as text.
         message: String,
         /// The exit code to end with.
         exit: u8,

@@ -1,6 +1,5 @@
-//! What an event of the loop is about; the number with it is an instance.
-//! Owns the numbers.
-//! Never says what happened.
+//! The numbers by which the poller names its descriptors: what an event is about, not what it is.
+//! A key with a number is that of an instance.
 
 pub(crate) const CHANNEL: u64 = 1 << 56;
 pub(crate) const SIGNALS: u64 = 2 << 56;

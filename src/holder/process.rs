@@ -1,5 +1,4 @@
 //! A process as the kernel shows it, and signals by number.
-//! Owns nothing.
 //! Never looks a process up: the kernel's folder does.
 
 /// A process as the kernel shows it.

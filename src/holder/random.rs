@@ -1,6 +1,4 @@
-//! Random names and numbers.
-//! Owns nothing.
-//! Never repeats what another holder drew, as far as chance goes.
+//! Random names and numbers, from the random source of the kernel.
 
 use std::io;
 use std::ops::Range;

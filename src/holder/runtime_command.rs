@@ -1,5 +1,4 @@
 //! The command by which a holder starts its runtime.
-//! Owns nothing.
 //! Never starts it.
 
 use std::ffi::OsString;

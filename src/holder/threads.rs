@@ -1,5 +1,4 @@
 //! Threads of the holder, and the locks they share with its loop.
-//! Owns nothing.
 //! Never waits for a thread.
 
 use std::io;

@@ -1,5 +1,4 @@
 //! waitid, with every signal number there is.
-//! Owns nothing.
 //! Never blocks.
 
 use mainstay_process::{Exit, Signal};

@@ -1,5 +1,5 @@
 //! macOS and FreeBSD: the same questions as `linux.rs`, answered by the holder's crate and sysinfo.
-//! Owns nothing. Less exact, and says so: no descriptor pins a process, so identity is checked
+//! Less exact, and says so: no descriptor pins a process, so identity is checked
 //! right before each signal; never sees listeners, threads and descriptors of others.
 
 use std::collections::HashMap;

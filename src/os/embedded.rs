@@ -1,5 +1,5 @@
 //! An application's own tasks beside processes: `Os` of an embedded runtime.
-//! Owns the tasks' threads and their fence; processes go through the holder's engine (`held`).
+//! Owns the tasks' threads and their fence; processes go through [`HolderClient`].
 //! Never lets a task share a thread with the actors: one that does not yield would stop them too.
 
 use std::any::Any;
@@ -49,7 +49,7 @@ pub(crate) type TaskFn =
 pub(crate) struct TaskRun {
     /// The module.
     pub(crate) instance: Instance,
-    /// The run.
+    /// The number of the run.
     pub(crate) generation: u64,
     /// Set when it is to stop.
     pub(crate) cancelled: CancellationToken,
@@ -107,16 +107,17 @@ struct EmbeddedTask {
 
 /// [`Os`] inside of an application.
 pub(crate) struct EmbeddedOs {
-    held: Arc<HolderClient>,
+    holder_client: Arc<HolderClient>,
     handle: Handle,
     facts: mpsc::Sender<OsEvent>,
     tasks: HashMap<Instance, Arc<EmbeddedTask>>,
 }
 
 impl EmbeddedOs {
-    /// Tasks by name with their settings, beside what `held` runs. Belongs to a tokio runtime.
+    /// Tasks by name with their settings, beside the processes of `holder_client`. Belongs to a
+    /// tokio runtime.
     pub(crate) fn new(
-        held: Arc<HolderClient>,
+        holder_client: Arc<HolderClient>,
         tasks: impl IntoIterator<Item = (String, TaskFn, Map<String, Value>)>,
     ) -> EmbeddedOs {
         let task = |(name, work, settings): (String, TaskFn, Map<String, Value>)| {
@@ -129,8 +130,8 @@ impl EmbeddedOs {
             (task.instance.clone(), Arc::new(task))
         };
         EmbeddedOs {
-            facts: held.facts(),
-            held,
+            facts: holder_client.facts(),
+            holder_client,
             handle: Handle::current(),
             tasks: tasks.into_iter().map(task).collect(),
         }
@@ -318,23 +319,25 @@ fn exited(exit: Exit, output: String, at: MonoTime) -> Exited {
 
 impl Os for EmbeddedOs {
     fn now(&self) -> MonoTime {
-        self.held.now()
+        self.holder_client.now()
     }
 
     fn wall_clock(&self) -> Timestamp {
-        self.held.wall_clock()
+        self.holder_client.wall_clock()
     }
 
     fn spawn(&self, spawn: SpawnRequest) {
         match self.tasks.get(&spawn.instance) {
             Some(task) => self.start(task, spawn.generation),
-            None => self.held.spawn(spawn),
+            None => self.holder_client.spawn(spawn),
         }
     }
 
     fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration) {
         let Some(task) = self.tasks.get(instance) else {
-            return self.held.stop(instance, generation, signal, within);
+            return self
+                .holder_client
+                .stop(instance, generation, signal, within);
         };
         let slot = lock(&task.slot);
         if let Some(run) = slot.run.as_ref().filter(|run| run.generation == generation) {
@@ -345,7 +348,7 @@ impl Os for EmbeddedOs {
     fn kill(&self, instance: &Instance, generation: u64) {
         match self.tasks.get(instance) {
             Some(task) => self.end(task, generation),
-            None => self.held.kill(instance, generation),
+            None => self.holder_client.kill(instance, generation),
         }
     }
 
@@ -353,13 +356,13 @@ impl Os for EmbeddedOs {
         &self,
         request: forensics::CaptureRequest,
     ) -> Pin<Box<dyn Future<Output = Option<forensics::Bundle>> + Send>> {
-        self.held.capture(request)
+        self.holder_client.capture(request)
     }
 
     fn signal(&self, instance: &Instance, generation: u64, signal: Signal) {
         // A task has no signals.
         if !self.tasks.contains_key(instance) {
-            self.held.signal(instance, generation, signal);
+            self.holder_client.signal(instance, generation, signal);
         }
     }
 
@@ -367,32 +370,33 @@ impl Os for EmbeddedOs {
         &self,
         request: SampleRequest,
     ) -> Pin<Box<dyn Future<Output = Option<Sample>> + Send>> {
-        self.held.sample(request)
+        self.holder_client.sample(request)
     }
 
     fn enforcement(&self) -> &Enforcement {
-        self.held.enforcement()
+        self.holder_client.enforcement()
     }
 
     fn limit(&self, instance: &Instance, generation: u64, limits: RunLimits) {
         // A task shares the process of its application.
         if !self.tasks.contains_key(instance) {
-            self.held.limit(instance, generation, limits);
+            self.holder_client.limit(instance, generation, limits);
         }
     }
 
     fn freeze(&self, instance: &Instance, generation: u64, span: Duration, reason: FreezeReason) {
         if !self.tasks.contains_key(instance) {
-            self.held.freeze(instance, generation, span, reason);
+            self.holder_client
+                .freeze(instance, generation, span, reason);
         }
     }
 
     fn held_since(&self, instance: &Instance, since: MonoTime) -> Option<RunHold> {
-        self.held.held_since(instance, since)
+        self.holder_client.held_since(instance, since)
     }
 
     fn sleep_time(&self) -> Duration {
-        self.held.sleep_time()
+        self.holder_client.sleep_time()
     }
 
     fn drain_notify(&self, instance: &Instance, generation: u64) {
@@ -400,21 +404,21 @@ impl Os for EmbeddedOs {
             // What a task reports is never in flight.
             return self.report(task, generation, ProcessEventKind::NotifyDrained);
         }
-        self.held.drain_notify(instance, generation);
+        self.holder_client.drain_notify(instance, generation);
     }
 
     fn save_record(&self, instance: &Instance, record: String) {
-        self.held.save_record(instance, record);
+        self.holder_client.save_record(instance, record);
     }
 
     fn tap(&self, instance: &Instance, on: bool, replay: bool) {
         if !self.tasks.contains_key(instance) {
-            self.held.tap(instance, on, replay);
+            self.holder_client.tap(instance, on, replay);
         }
     }
 
     fn flush_output(&self, instance: &Instance) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.held.flush_output(instance)
+        self.holder_client.flush_output(instance)
     }
 
     fn listen(
@@ -422,51 +426,51 @@ impl Os for EmbeddedOs {
         instance: &Instance,
         sockets: Vec<ActivationSocket>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.held.listen(instance, sockets)
+        self.holder_client.listen(instance, sockets)
     }
 
     fn forget(&self, instance: &Instance) {
-        self.held.forget(instance);
+        self.holder_client.forget(instance);
     }
 
     fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
-        self.held.command(spawn)
+        self.holder_client.command(spawn)
     }
 
     fn ready(&self) {
-        self.held.ready();
+        self.holder_client.ready();
     }
 
     fn pong(&self) {
-        self.held.pong();
+        self.holder_client.pong();
     }
 
     fn reconfigure(&self, live: LiveSetup) {
-        self.held.reconfigure(live);
+        self.holder_client.reconfigure(live);
     }
 
     fn stopping(&self, within: Duration) {
-        self.held.stopping(within);
+        self.holder_client.stopping(within);
     }
 
     fn stop_time_left(&self) -> Option<Duration> {
-        self.held.stop_time_left()
+        self.holder_client.stop_time_left()
     }
 
     fn upgrade(
         &self,
         upgrade: UpgradeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
-        self.held.upgrade(upgrade)
+        self.holder_client.upgrade(upgrade)
     }
 
     fn exit_holder(&self, code: u8) {
-        self.held.exit_holder(code);
+        self.holder_client.exit_holder(code);
     }
 
     fn live_process(&self, instance: &Instance) -> Option<LiveProcess> {
         let Some(task) = self.tasks.get(instance) else {
-            return self.held.live_process(instance);
+            return self.holder_client.live_process(instance);
         };
         let slot = lock(&task.slot);
         let run = slot.run.as_ref().filter(|run| !run.stuck)?;
@@ -480,11 +484,11 @@ impl Os for EmbeddedOs {
     fn last_exit(&self, instance: &Instance) -> Option<RunExit> {
         match self.tasks.get(instance) {
             Some(task) => lock(&task.slot).last_exit.clone(),
-            None => self.held.last_exit(instance),
+            None => self.holder_client.last_exit(instance),
         }
     }
 
     fn saved_record(&self, instance: &Instance) -> Option<String> {
-        self.held.saved_record(instance)
+        self.holder_client.saved_record(instance)
     }
 }

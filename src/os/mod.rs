@@ -192,16 +192,16 @@ pub(crate) fn wall_clock() -> Timestamp {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunExit {
-    /// The run.
+    /// The number of the run.
     pub(crate) generation: u64,
-    /// How.
+    /// How it exited.
     pub(crate) exited: Exited,
 }
 
 /// A living main process, or a task of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LiveProcess {
-    /// Its run.
+    /// The number of the run.
     pub(crate) generation: u64,
     /// Its process id; 0 for a task, which has none of its own.
     pub(crate) pid: u32,

@@ -16,7 +16,7 @@ const PATH_SHOWN: usize = 6;
 /// As much of a first line as the kernel reads.
 const FIRST_LINE_BYTES: usize = 256;
 
-/// Returns why `check_program` cannot be executed in `directory`, with `path` searched as execvp
+/// Returns why `program` cannot be executed in `directory`, with `path` searched as execvp
 /// does; none if no reason is found.
 #[must_use]
 pub(crate) fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {

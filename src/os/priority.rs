@@ -1,5 +1,5 @@
 //! Lets a process wait for others, and takes that back.
-//! Owns nothing. Without the right to raise a priority again only that of disks is lowered.
+//! Without the right to raise a priority again only that of disks is lowered.
 //! Never raises a process above where it was started.
 
 /// How far below its own priority a process in the background is, in steps of `nice`.

@@ -1,5 +1,4 @@
 //! No limit on processes or threads is known here that has a value and a place.
-//! Owns nothing.
 //! Never fails: what cannot make a thread says so itself.
 
 pub(crate) fn with_limit(message: &str) -> String {

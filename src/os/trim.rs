@@ -1,5 +1,5 @@
 //! Giving memory back that only the start needed.
-//! Owns nothing. Called once, when the initial startup has ended.
+//! Called once, when the initial startup has ended.
 //! Never drops a page that could have been written to.
 
 /// Gives back freed heap, and the pages of our own code: those still needed come back from the

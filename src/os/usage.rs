@@ -29,7 +29,7 @@ pub(crate) struct SampleRequest {
 /// What was measured.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample {
-    /// When.
+    /// The time of the measurement.
     pub(crate) at: MonoTime,
     /// Of each run that is alive: its generation, and what its tree uses.
     pub(crate) modules: HashMap<Instance, (u64, TreeUsage)>,

@@ -14,7 +14,7 @@ pub enum Exit {
     Code(i32),
     /// By a signal.
     Signal {
-        /// Which.
+        /// The signal.
         signal: Signal,
         /// Whether a core was dumped.
         core: bool,

@@ -12,7 +12,7 @@ use crate::{Exit, Instance, Signal, StartFailure};
 /// What happened to an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessEvent {
-    /// Which.
+    /// The instance.
     pub instance: Instance,
     /// Its run; 0 for what belongs to no run.
     #[serde(default)]
@@ -35,7 +35,7 @@ pub enum ProcessEventKind {
     },
     /// It does not run.
     SpawnFailed {
-        /// Why.
+        /// How it failed.
         failure: StartFailure,
         /// Why, as a message with the next step.
         #[serde(default)]
@@ -45,7 +45,7 @@ pub enum ProcessEventKind {
     MainChanged {
         /// Its process id.
         pid: u32,
-        /// Its start time.
+        /// Its start time, in the unit of the kernel; 0 from an older holder.
         #[serde(default)]
         start_time: u64,
     },

@@ -1,6 +1,6 @@
 //! Why a process did not start.
 //! Owns the steps of a start.
-//! Never puts a failure into words: who reports it does.
+//! Never puts a failure into words: `os/start_failure.rs` does, and the holder where it refuses.
 
 use serde::{Deserialize, Serialize};
 

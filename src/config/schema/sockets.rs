@@ -1,6 +1,6 @@
 //! Sockets that are bound before a module starts and passed to it.
 //! Owns the syntax of their names and addresses.
-//! Never binds one: the holder does.
+//! Never binds one: the runtime does (`os/activation.rs`), and the holder keeps it.
 
 use std::net::SocketAddr;
 

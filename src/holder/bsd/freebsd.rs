@@ -1,5 +1,5 @@
 //! What FreeBSD alone is asked: processes by sysctl, procctl.
-//! Owns nothing. Looks at the moment it is asked.
+//! Looks at the moment it is asked.
 //! Never sees the processes of other users where the system hides them.
 
 use std::ffi::c_int;

@@ -1,5 +1,4 @@
 //! Starts by fork alone.
-//! Owns nothing.
 //! Never lends a descriptor number: there is no table that could be shared and left.
 
 use std::os::fd::{BorrowedFd, RawFd};

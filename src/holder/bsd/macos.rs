@@ -1,5 +1,5 @@
 //! What macOS alone is asked: processes by libproc, their environment, limits it does not have.
-//! Owns nothing. Looks at the moment it is asked.
+//! Looks at the moment it is asked.
 //! Never sees the processes of other users, unless it is root's.
 
 use std::ffi::{c_int, c_void};

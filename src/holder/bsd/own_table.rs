@@ -1,5 +1,4 @@
 //! Threads that on Linux have a table of descriptors of their own: here all threads share one.
-//! Owns nothing.
 //! Never differs in its names from what Linux has.
 
 use std::io;

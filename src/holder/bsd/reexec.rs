@@ -1,5 +1,4 @@
 //! Executing another program is for Linux: elsewhere the request is refused.
-//! Owns nothing.
 //! Never executes anything.
 
 use std::time::Instant;

@@ -1,5 +1,4 @@
 //! How these kernels make sockets, receive and send.
-//! Owns nothing.
 //! Never waits: a message goes or comes at once, or not at all.
 
 use std::ffi::OsStr;

@@ -1,5 +1,5 @@
 //! Where control groups are: in the view of the kernel and in the file system, and who is in which.
-//! Owns nothing. Reads at the moment it is called, for the threads and for the runtime.
+//! Reads at the moment it is called, for the threads and for the runtime.
 //! Never opens or changes a group.
 
 use std::fs;

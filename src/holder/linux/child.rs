@@ -1,5 +1,4 @@
 //! What a new process asks of Linux between its fork and its exec.
-//! Owns nothing.
 //! Never allocates or locks: only plain system calls.
 
 use std::ffi::{CStr, c_char, c_int};

@@ -1,5 +1,4 @@
 //! The disks of this machine, as the io controller names them.
-//! Owns nothing.
 //! Never writes a limit: the control group does.
 
 use std::fs;

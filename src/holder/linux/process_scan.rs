@@ -1,5 +1,5 @@
 //! All processes that /proc shows, and by what each is known: environment, namespace, tag.
-//! Owns nothing. Reads at the moment it is called.
+//! Reads at the moment it is called.
 //! Never signals a process by a number that another may have by now.
 
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! What /proc says about processes, and descriptors of processes.
-//! Owns nothing. Reads at the moment it is asked.
-//! Never signals by a number that may mean someone else by now.
+//! Owns a process by descriptor ([`ProcessHandle`]); all else is read at the moment of the call.
+//! Never signals by a number that another process may have by now.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -1,5 +1,4 @@
 //! How this kernel makes sockets, receives and sends.
-//! Owns nothing.
 //! Never waits: a message goes or comes at once, or not at all.
 
 use std::ffi::OsStr;

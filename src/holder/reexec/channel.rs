@@ -1,5 +1,5 @@
 //! The channel to the runtime in the state: what was received of it and is no whole frame yet.
-//! Owns nothing. All that was to be sent is sent before.
+//! All that was to be sent is sent before.
 //! Never loses a byte: the runtime notices no more than the answer.
 
 use std::io;

@@ -1,5 +1,4 @@
 //! Executing a program with a state: the sealed file that holds it, and the words of the call.
-//! Owns nothing.
 //! Never returns when the program was executed.
 
 use std::ffi::{CString, OsString};

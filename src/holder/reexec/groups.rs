@@ -1,5 +1,4 @@
 //! Control groups in the state: the subtree of the holder, and the group of each instance.
-//! Owns nothing.
 //! Never makes or removes a group.
 
 use std::path::PathBuf;

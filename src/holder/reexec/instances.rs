@@ -1,5 +1,4 @@
 //! Instances in the state: each with what it has of the system.
-//! Owns nothing.
 //! Never asks the kernel for a process by number: what was pinned stays pinned.
 
 use std::io;

@@ -1,5 +1,5 @@
 //! Output in the state: each pipe with what of it is no whole line yet, and what the log is to say.
-//! Owns nothing. What was read is written before.
+//! What was read is written before.
 //! Never reads a pipe: while it is being passed on, modules wait.
 
 use std::io;

@@ -1,5 +1,4 @@
 //! Any number of descriptors from one table to another, by a pair of datagram sockets.
-//! Owns nothing.
 //! Never waits beyond a deadline.
 
 use std::io;

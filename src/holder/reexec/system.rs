@@ -1,5 +1,4 @@
 //! The directories of the system and its runtime in the state.
-//! Owns nothing.
 //! Never opens a path: what is passed on are descriptors, and no disk has to answer.
 
 use std::ffi::OsString;

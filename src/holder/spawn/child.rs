@@ -78,7 +78,8 @@ fn reset_signals() {
 #[expect(unsafe_code, reason = "write")]
 pub(crate) fn join_group(spec: &ExecSpec) {
     if spec.group_procs >= 0 {
-        // SAFETY: one byte of static memory; a failure leaves us outside, which `Kill` survives.
+        // SAFETY: one byte of static memory; a failure leaves this process outside, where a kill
+        // finds it too.
         unsafe { libc::write(spec.group_procs, c"0".as_ptr().cast(), 1) };
     }
 }

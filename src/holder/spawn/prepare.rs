@@ -1,4 +1,4 @@
-//! From the words of a spawn to spec a child can follow without allocating.
+//! From a spawn request to a spec that the new process follows without allocating.
 //! Owns the inherited environment, taken once; looks nothing up.
 //! Never starts anything.
 

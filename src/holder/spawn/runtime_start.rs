@@ -1,5 +1,4 @@
 //! How the runtime is started, in a thread that may hang in its exec, and what it does before that.
-//! Owns nothing.
 //! Never decides when the runtime is started.
 
 use std::io;

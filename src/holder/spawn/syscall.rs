@@ -1,5 +1,4 @@
 //! Plain system calls and their errors, for a child before its exec too.
-//! Owns nothing.
 //! Never allocates or locks.
 
 use std::ffi::c_int;

@@ -1,5 +1,4 @@
 //! Descriptors that never close, of strangers and of modules: no other start waits for them.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

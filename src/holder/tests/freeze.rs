@@ -1,5 +1,4 @@
 //! Runs that are stopped for a moment: by a lease that ends by itself, and never a stop for good.
-//! Owns nothing outside temporary directories.
 //! Never asserts how precisely a lease ends: the machine may be busy.
 
 #![cfg(target_os = "linux")]

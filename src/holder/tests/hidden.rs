@@ -1,5 +1,4 @@
 //! Processes whose environment cannot be read: no other run and no end of a holder waits for them.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
 //! What a module that is isolated can fill and write.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

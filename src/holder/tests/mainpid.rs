@@ -1,5 +1,4 @@
 //! MAINPID: a run whose main process is not the one that was started.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

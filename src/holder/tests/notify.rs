@@ -1,5 +1,4 @@
 //! Readiness and other news from modules: by notify socket and by pipe.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
 //! Output: never lost at the end, never in the way of a module, bounded on disk.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
 //! Starting processes: what a child finds, and how failures are named.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
 //! A stop of a tree whose main process exits first: the rest gets the signal and the time too.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(unix)]

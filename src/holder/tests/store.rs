@@ -1,5 +1,4 @@
 //! Descriptors that a module leaves for its next run, and the answer to a barrier.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

@@ -1,6 +1,5 @@
 //! Processes outside a run that write to its notify socket: they are neither believed nor waited
 //! for.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
 //! Whole trees: what escapes its parent, session or group is killed all the same.
-//! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
 #![cfg(target_os = "linux")]

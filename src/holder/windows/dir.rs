@@ -15,7 +15,7 @@ impl Dir {
     /// Creates the directory where it is missing; whoever may write in it decides its folder.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn claim_closed(path: &Path, _mode: u32) -> io::Result<Dir> {
         fs::create_dir_all(path)?;
         Ok(Dir {
@@ -26,7 +26,7 @@ impl Dir {
     /// Opens a file to append to it, created where it is missing.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn append(&self, name: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
@@ -36,7 +36,7 @@ impl Dir {
     /// Opens a file to read it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn read(&self, name: &str) -> io::Result<File> {
         File::open(self.path.join(name))
     }
@@ -44,7 +44,7 @@ impl Dir {
     /// Renames an entry inside this directory.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
     }
@@ -52,7 +52,7 @@ impl Dir {
     /// Removes a file; returns whether it was there.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -1,4 +1,4 @@
-//! The loop of the holder: one queue of event, one place where everything is taken in.
+//! The loop of the holder: one queue of events, applied in one place.
 //! Owns instances, the connection to the runtime and deadlines.
 //! Never blocks on a disk, a module or the runtime; starts one process after the other.
 

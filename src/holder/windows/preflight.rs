@@ -31,7 +31,7 @@ pub(crate) fn is_batch(file: &Path) -> bool {
     ending.is_some_and(|ending| ending == "bat" || ending == "cmd")
 }
 
-/// Returns why `check_program` cannot be executed in `directory`, with `path` searched; none if no
+/// Returns why `program` cannot be executed in `directory`, with `path` searched; none if no
 /// reason is found.
 #[must_use]
 pub fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {

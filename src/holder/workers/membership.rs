@@ -1,6 +1,6 @@
 //! Whether a process belongs to a run: by control group; without one by session, process group,
 //! ancestry, or the tag or the secret mark of the run.
-//! Owns nothing. Reads what the kernel shows when it is asked, as often as its caller allows.
+//! Reads what the kernel shows when it is asked, as often as its caller allows.
 //! Never trusts a number that another process may have by now.
 
 use serde::{Deserialize, Serialize};

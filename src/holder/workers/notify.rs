@@ -1,5 +1,4 @@
 //! Notify sockets and sd_notify datagrams: opening and receiving them, and reading their lines.
-//! Owns nothing.
 //! Never judges a sender, never closes a descriptor that came with a datagram.
 
 use std::fs;

@@ -1,5 +1,4 @@
 //! Both clients against a server that says what each test wants it to say.
-//! Owns nothing beyond its temporary folders.
 //! Never needs a mainstay.
 #![cfg(unix)]
 

@@ -1,5 +1,4 @@
 //! A start that hangs, as on a file system that does not answer, while the runtime goes and comes.
-//! Owns nothing but what it starts.
 //! Never leaves a process behind.
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest};

@@ -1,5 +1,4 @@
 //! What an earlier holder, or a module, left behind.
-//! Owns nothing but what each case starts.
 //! Never leaves a process behind.
 
 use std::os::unix::net::UnixListener;

@@ -1,5 +1,4 @@
 //! Processes of a run that nothing ties to it any more: no parent, session, variable or group.
-//! Owns nothing but what each case starts.
 //! Never leaves a process behind.
 
 use std::os::unix::net::UnixListener;
