@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::io;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::own_table::leave_shared_table;
@@ -63,6 +63,8 @@ thread_local! {
 
 static IDLE: Mutex<Vec<Looker>> = Mutex::new(Vec::new());
 static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
+/// Of a thread that starts them.
+static STARTER: OnceLock<SyncSender<SyncSender<io::Result<Looker>>>> = OnceLock::new();
 
 /// Looks at a process; None if that does not return in time (100 ms).
 pub fn look_at<T: Send + 'static>(pid: i32, look: fn(i32) -> T) -> Option<T> {
@@ -203,13 +205,41 @@ pub(crate) fn user(pid: i32) -> Option<u32> {
     ids.split_whitespace().next()?.parse().ok()
 }
 
+/// Has the threads that look started by one of the table of this thread from now on. A thread begins
+/// with the table of the one that starts it, and leaves it by closing copies of its first
+/// descriptors: of what modules sent, that may take for ever.
+pub(crate) fn prepare_looks() -> io::Result<()> {
+    if STARTER.get().is_none() {
+        let (starter, wanted) = sync_channel::<SyncSender<io::Result<Looker>>>(0);
+        thread("look-start", move || {
+            wanted
+                .into_iter()
+                .for_each(|reply| _ = reply.send(start_here()));
+        })?;
+        let _ = STARTER.set(starter); // another one may be quicker
+    }
+    Ok(())
+}
+
 fn start() -> io::Result<Looker> {
+    let Some(starter) = STARTER.get() else {
+        return start_here();
+    };
+    let (reply, started) = sync_channel(1);
+    let gone = io::Error::other("the thread that starts looks has ended");
+    match starter.send(reply).map(|()| started.recv()) {
+        Ok(Ok(started)) => started,
+        Ok(Err(_)) | Err(_) => Err(gone),
+    }
+}
+
+fn start_here() -> io::Result<Looker> {
     let (looks, todo) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
     let at = Arc::new(AtomicI32::new(0));
     let life = Arc::downgrade(&at);
     thread("look", move || {
         LOOKS_AT.with(|own| _ = own.set(at));
-        leave_shared_table(); // which may be that of the thread that started this one
+        leave_shared_table();
         todo.into_iter().for_each(|look| look());
     })?;
     Ok(Looker {

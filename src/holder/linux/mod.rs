@@ -34,7 +34,7 @@ pub use cgroup_tree::group_controllers;
 pub(crate) use cgroup_tree::{CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::ProcessLauncher;
 pub(crate) use dir_watch::DirWatch;
-pub(crate) use look::{has_lost_looks, is_hidden, user};
+pub(crate) use look::{has_lost_looks, is_hidden, prepare_looks, user};
 pub use look::{look_at, look_at_all};
 pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};

@@ -164,6 +164,7 @@ mod cases {
             ),
             ("a_start_that_hangs_delays_no_runtime", hanging::start),
             ("a_close_that_hangs_delays_no_runtime", hanging::close),
+            ("a_close_that_hangs_hides_no_process", hanging::looks),
             ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
             ("a_suspended_main_is_reported", stops::suspended_main),
             ("an_unkillable_runtime_is_left", stops::unkillable_runtime),

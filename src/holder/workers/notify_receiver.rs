@@ -40,6 +40,8 @@ impl NotifyReceiver {
             folder,
             quit: AtomicBool::new(false),
         });
+        #[cfg(target_os = "linux")]
+        crate::kernel::prepare_looks()?; // before what modules send is in a table
         let (control, theirs) = pair()?;
         let (begun, has_begun) = sync_channel(1);
         let (queue, both) = (queue.state(), Arc::clone(&shared));

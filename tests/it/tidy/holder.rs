@@ -10,10 +10,10 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 6] = [
-    ("loop", 5105),
-    ("workers", 4188),
+    ("loop", 5098),
+    ("workers", 4223),
     ("spawn", 2204),
-    ("reexec", 1492),
+    ("reexec", 1485),
     ("bsd", 816),
     ("windows", 1749),
 ];

@@ -2,12 +2,12 @@
 //! Never leaves a process behind.
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
-use mainstay_process::Signal;
+use mainstay_process::{ProcessEventKind, Signal};
 
 use super::House;
 use crate::common::fuse::Fuse;
 use crate::common::leased::Leased;
-use crate::common::{eventually, lives, notify_socket, spawn_of};
+use crate::common::{eventually, has_python, lives, notify_socket, python, spawn_of};
 
 pub(super) fn start() {
     let mut house = House::ready(false);
@@ -57,6 +57,41 @@ pub(super) fn close() {
         house.line.ask(&HolderRequest::Ready);
     }
     assert!(lives(pid));
+    drop(fuse);
+    house.leave(0);
+}
+
+/// Has another main process.
+const NAMES_ANOTHER: &str = "
+pid = os.fork()
+if pid == 0:
+    time.sleep(60)
+say('MAINPID=%d' % pid)
+os.waitpid(pid, 0)";
+
+/// The process of a module is looked at while descriptors that a stranger sent do not close.
+pub(super) fn looks() {
+    let mut house = House::ready(false);
+    let fuse = Fuse::mount().filter(|_| has_python());
+    let Some(fuse) = fuse else {
+        return house.leave(0);
+    };
+    let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
+    spawn.notify = true;
+    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+    house.line.spawned("n", 1);
+    fuse.send(notify_socket(house.dir.path()));
+    eventually("the holder closes one", || fuse.flushes() > 0);
+    let spawn = python("mains", 1, NAMES_ANOTHER);
+    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+    house.line.until(|message| match message {
+        HolderMessage::Process(event) => match &event.what {
+            ProcessEventKind::MainChanged { .. } => Some(()),
+            ProcessEventKind::NotifyRejected { message } => panic!("{message}"),
+            _ => None,
+        },
+        _ => None,
+    });
     drop(fuse);
     house.leave(0);
 }
