@@ -203,6 +203,7 @@ impl Engine {
         self.start_sweep();
         self.look_at_trees(Instant::now());
         self.supervise();
+        self.reexec_if_due();
         self.channel.flush(&self.poll);
         self.remove_idle_groups();
         if self.roster.has_deferred_notify() && !self.channel.is_backpressured() {
@@ -210,7 +211,6 @@ impl Engine {
             self.perform_effects();
             self.channel.flush(&self.poll);
         }
-        self.reexec_if_due();
     }
 
     fn read_wire(&mut self) {

@@ -10,7 +10,7 @@ use super::groups::GroupTreeState;
 use super::instances::{FormerMainState, InstanceState};
 use super::kept_fds::KeptFds;
 use super::output::OutputState;
-use super::request::{Obstacle, Phase, ReexecRequest};
+use super::request::{CLOSING, Obstacle, Phase, ReexecRequest};
 use super::state::{HolderState, WayBack};
 use super::system::{DirsState, RuntimeState};
 use super::{check, execute};
@@ -19,6 +19,7 @@ use crate::engine_queue::EngineEvent;
 use crate::messages::HolderMessage;
 use crate::spawn::spawn_job::SpawnContext;
 use crate::workers::claimed_dirs::ClaimedDirs;
+use crate::workers::foreign_fd::is_closing;
 
 /// How long modules that write may wait for the disk of their logs.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -130,10 +131,6 @@ impl Engine {
         let is_sweeping = self.sweeping.is_some() || !self.to_sweep.is_empty();
         let is_stopping = !self.tree_stops.ids.is_empty() || self.tree_stops.in_flight.is_some();
         let is_suspended = !self.suspended.is_empty() || self.leases.next_deadline().is_some();
-        let sockets = self
-            .instances
-            .values()
-            .map(|one| one.sockets.closer.count());
         let obstacles = [
             (self.setup_in_flight.is_some(), "it is not set up"),
             (!self.roster.is_taken_over(), "no runtime is connected"),
@@ -151,10 +148,7 @@ impl Engine {
             (is_sweeping, "what a process left behind is being killed"),
             (is_stopping, "a process tree is being stopped"),
             (is_suspended, "a process is suspended"),
-            (
-                sockets.sum::<usize>() > 0,
-                "sockets of a module are being closed",
-            ),
+            (is_closing(), CLOSING),
             (
                 self.roster.has_deferred_notify(),
                 "the runtime does not read",

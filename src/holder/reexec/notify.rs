@@ -13,9 +13,9 @@ use nix::sys::socket::{getsockopt, sockopt::SockType};
 use super::kept_fds::{KeptFd, KeptFds};
 use super::notify_state::{HandedOver, NotifyThreadState, SourceState, StoredState};
 use super::pass_fds::{PASS_TIMEOUT, pass, receive};
-use super::request::Obstacle;
+use super::request::{CLOSING, Obstacle};
 use crate::kernel::is_pipe;
-use crate::workers::foreign_fd::{Closer, ForeignFd};
+use crate::workers::foreign_fd::{Closer, ForeignFd, is_closing};
 use crate::workers::notify_command::Command;
 use crate::workers::notify_receiver::NotifyReceiver;
 use crate::workers::notify_source::Source;
@@ -106,13 +106,12 @@ impl NotifyThread {
                 tree: one.tree.clone(),
             });
         }
+        // Also what this thread dropped since the loop looked, and of instances that are gone.
+        if is_closing() {
+            return Err(Obstacle::busy(CLOSING));
+        }
         let mut stored = Vec::new();
         for (id, one) in &self.instances {
-            if one.closer.count() + one.strangers.count() > 0 {
-                return Err(Obstacle::busy(
-                    "descriptors that a module sent are being closed",
-                ));
-            }
             for kept in &one.store.kept {
                 if !closes_at_once(&kept.fd) {
                     let name = &kept.name;

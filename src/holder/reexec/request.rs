@@ -10,6 +10,9 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether it is at rest.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// What waits for a file system or a peer, perhaps for ever.
+pub(super) const CLOSING: &str = "descriptors that came from modules are being closed";
+
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

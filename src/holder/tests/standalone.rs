@@ -177,6 +177,10 @@ mod cases {
             ("another_program_goes_on", reexec::goes_on),
             ("another_program_keeps_sockets", reexec::keeps_sockets),
             ("a_program_that_cannot_go_on_is_refused", reexec::refused),
+            (
+                "nothing_is_executed_while_a_close_hangs",
+                reexec::waits_for_closes,
+            ),
         ];
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         let mut words = std::env::args().skip(1);

@@ -4,9 +4,23 @@
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::threads::{lock, thread};
+
+/// Descriptors of all closers that are not closed yet, those of closers that nobody has any more
+/// included: an exec of this process would wait for the threads that close them.
+static CLOSING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a descriptor that came from outside is being closed.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only a holder that executes another asks")
+)]
+pub(crate) fn is_closing() -> bool {
+    CLOSING.load(Ordering::Acquire) > 0
+}
 
 /// Closes descriptors on a thread of its own, which may hang in one of them: a socket that lingers,
 /// a file of a server that does not answer. Those of other closers do not wait for it.
@@ -31,6 +45,7 @@ impl Closer {
 
     /// Closes a descriptor in the background.
     pub fn close(self: &Arc<Self>, fd: OwnedFd) {
+        CLOSING.fetch_add(1, Ordering::AcqRel);
         let mut closing = lock(&self.0);
         closing.waiting.push(fd);
         closing.count += 1;
@@ -54,6 +69,7 @@ impl Closer {
             };
             drop(fd);
             lock(&self.0).count -= 1;
+            CLOSING.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

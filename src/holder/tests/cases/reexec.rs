@@ -16,7 +16,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::House;
-use crate::common::{Rig, eventually, has_python, lives, python, spawn_of};
+use crate::common::fuse::Fuse;
+use crate::common::{Rig, eventually, has_python, lives, notify_socket, python, spawn_of};
 
 /// Asks for this program; returns why it was not executed.
 fn reexec(house: &mut House, program: &Path) -> Option<String> {
@@ -304,4 +305,30 @@ pub(super) fn refused() {
         _ => None,
     });
     assert!(problem.contains("part of an application"), "{problem}");
+}
+
+/// An exec waits for all threads: one that closes a file of a server that does not answer never
+/// ends, also when the instance that was sent the descriptor is gone.
+pub(super) fn waits_for_closes() {
+    let mut house = House::ready(false);
+    let Some(fuse) = Fuse::mount() else {
+        return house.leave(0);
+    };
+    let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
+    spawn.notify = true;
+    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+    house.line.spawned("n", 1);
+    fuse.send(notify_socket(house.dir.path()));
+    eventually("the holder closes one", || fuse.flushes() > 0);
+    let instance = "n".parse().unwrap();
+    house.line.ask(&HolderRequest::Forget { instance });
+    house.line.exited("n", 1);
+    let other = house.start("other", 1, "sleep 60");
+    let one = copy(&house, "one");
+    let problem = reexec(&mut house, &one).expect("it is refused");
+    assert!(problem.contains("are being closed"), "{problem}");
+    assert!(lives(other));
+    drop(fuse);
+    assert_eq!(reexec(&mut house, &one), None);
+    house.leave(0);
 }
