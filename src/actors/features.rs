@@ -3,7 +3,6 @@
 //! file if it has a `reload_signal` or `reload_command`. Never restarts a module for a feature.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,7 +90,8 @@ fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
         return false;
     };
     let text = serde_json::to_vec_pretty(&ctx.features(module)).unwrap_or_default();
-    let former = fs::read(&path).ok();
+    // It is the module's own, which may have made it as long as it likes.
+    let former = private::read_regular(&path, text.len() as u64 + 1).ok();
     if former.as_deref() == Some(&text) {
         return false;
     }

@@ -114,6 +114,36 @@ fn a_module_without_the_sdk_is_told_of_its_features_and_goes_on() {
     assert_eq!(daemon.output("one"), shown);
 }
 
+/// The most that the runtime had in memory, in kB.
+fn most_memory(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.status().pid));
+    let status = status.expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|text| text.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_features_file_that_its_module_makes_endless_is_replaced_and_not_read() {
+    let grows = "truncate -s 1G \"$MAINSTAY_FEATURES_FILE\"; echo grown\n\
+                 trap 'echo told' HUP; while :; do sleep 0.05; done";
+    let modules = |value: bool| {
+        let command = script(grows);
+        format!(
+            "[features]\nsearch = {value}\n[module.one]\ncommand = {command}\n\
+             reload_signal = \"SIGHUP\"\n"
+        )
+    };
+    let daemon = launch(&modules(true));
+    daemon.wrote("one", "grown");
+    reload(&daemon, &modules(false), 0);
+    daemon.wrote("one", "told");
+    let file = fs::metadata(daemon.path("run/settings/features/one.json")).expect("a file");
+    assert!(file.len() < 1000, "{}", file.len());
+    let most = most_memory(&daemon);
+    assert!(most < 500_000, "{most} kB");
+}
+
 #[test]
 fn who_says_reloading_has_to_say_ready() {
     let way = "ready = { notify = true }\nreload_signal = \"SIGHUP\"\nstartup_timeout = \"5s\"";
