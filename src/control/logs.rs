@@ -64,7 +64,7 @@ async fn fitting_lines(
     params: &LogsParams,
     as_json: bool,
 ) -> Result<LogLines, RequestError> {
-    let filter = filter(params)?;
+    let filter = filter(params).await?;
     let mut result = log_lines(params.module.clone(), Vec::new(), as_json, 0);
     for room in ROOMS {
         let lines = read_lines(ctx, id, filter.clone(), params.lines, room).await?;
@@ -82,9 +82,11 @@ async fn fitting_lines(
     Ok(result)
 }
 
-fn filter(params: &LogsParams) -> Result<LogFilter, RequestError> {
-    let grep = params.grep.as_deref().map(LogFilter::pattern).transpose();
-    let grep = grep.map_err(|error| {
+async fn filter(params: &LogsParams) -> Result<LogFilter, RequestError> {
+    let pattern = params.grep.clone();
+    let compile = move || pattern.as_deref().map(LogFilter::pattern).transpose();
+    let grep = tokio::task::spawn_blocking(compile).await;
+    let grep = grep.map_err(internal)?.map_err(|error| {
         let text = format!("cannot read grep: {error}");
         RequestError::new(ErrorCode::InvalidParams, text)
     })?;

@@ -23,6 +23,8 @@ use super::private::open_regular;
 
 /// Bytes that are read at once.
 const CHUNK: u64 = 256 * 1024;
+/// Bytes that a compiled pattern may take.
+const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a line that are kept.
 pub(crate) const LINE_MAX: usize = 256 * 1024;
 
@@ -37,12 +39,14 @@ pub(crate) struct LogFilter {
 }
 
 impl LogFilter {
-    /// Compiles a pattern for `grep`.
+    /// Compiles a pattern for `grep`, which may take a while.
     ///
     /// # Errors
     /// It is no regular expression, or too large.
     pub(crate) fn pattern(text: &str) -> Result<Regex, regex::Error> {
-        RegexBuilder::new(text).multi_line(true).build()
+        let mut builder = RegexBuilder::new(text);
+        builder.multi_line(true).size_limit(PATTERN_BYTES_MAX);
+        builder.build()
     }
 
     /// Whether it lets every line pass.
