@@ -11,7 +11,8 @@ use super::args::{GlobalArgs, ServiceArgs, ServiceInstallArgs, ServiceScopeArgs,
 use super::error::CliError;
 use super::system_locator::SystemLocator;
 use super::terminal;
-use crate::config::ConfigSources;
+use crate::config::{self, ConfigSources};
+use crate::os;
 use crate::runtime::first_plan;
 use crate::service::perform::{self, FileState, Installed, ServiceManager};
 use crate::service::{Installation, Scope, ServiceSpec, native};
@@ -49,6 +50,7 @@ fn install(args: &ServiceInstallArgs, global: &GlobalArgs) -> Result<CliExitCode
         terminal::print(&explain_install(&installation, !args.no_start))?;
         return Ok(CliExitCode::Ok);
     }
+    check_program(&spec)?;
     let manager = manager(spec.scope, "install")?;
     let name = &installation.unit;
     let installed = perform::install(&*manager, &spec, &installation, !args.no_start);
@@ -63,6 +65,22 @@ fn install(args: &ServiceInstallArgs, global: &GlobalArgs) -> Result<CliExitCode
     };
     terminal::print(&format!("{text}\n"))?;
     Ok(CliExitCode::Ok)
+}
+
+/// What starts with the machine runs as root, without the user who became root to install it.
+fn check_program(spec: &ServiceSpec) -> Result<(), CliError> {
+    if spec.scope == Scope::User {
+        return Ok(());
+    }
+    let opened = os::program::open(&spec.program);
+    let checked = opened.and_then(|file| config::check_program(&file, &spec.program, None));
+    checked.map_err(|error| {
+        failed(format!(
+            "cannot install a service that runs {} as root: {error}; install mainstay where root \
+             alone may write",
+            spec.program.display()
+        ))
+    })
 }
 
 fn uninstall(

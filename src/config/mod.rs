@@ -62,7 +62,7 @@ pub(crate) use schema::scalars::is_name;
 pub use schema::{KeyClass, class_of};
 pub(crate) use schema::{KeyForm, form_of};
 pub use sources::ConfigSources;
-pub(crate) use trust::check as check_trusted;
+pub(crate) use trust::{check as check_trusted, check_program, named_owner};
 pub use write_back::FileEdit;
 
 #[cfg(test)]

@@ -29,11 +29,20 @@ impl Untrusted {
 /// An [`Untrusted`], for root; other users may use anyone's configuration.
 #[cfg(unix)]
 pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
-    use mainstay_holder::dir::{check_closed, check_file};
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
+    match nix::unistd::geteuid().is_root() {
+        true => check_program(file, path, named_owner()),
+        false => Ok(()),
     }
-    let also = named_owner();
+}
+
+/// Checks that only root, this user and the user `also` could have written an open file, and may
+/// exchange it: a program that is to run as this user, whoever requested it.
+///
+/// # Errors
+/// An [`Untrusted`].
+#[cfg(unix)]
+pub(crate) fn check_program(file: &File, path: &Path, also: Option<u32>) -> io::Result<()> {
+    use mainstay_holder::dir::{check_closed, check_file};
     let path = std::path::absolute(path)?;
     let folder = path.parent().unwrap_or(&path);
     let checked = check_file(file, &path, also).and_then(|()| check_closed(folder, also));
@@ -46,6 +55,12 @@ pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
 /// The access control of the folder decides who may write.
 #[cfg(windows)]
 pub(crate) fn check(_: &File, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// As [`check`].
+#[cfg(windows)]
+pub(crate) fn check_program(_: &File, _: &Path, _: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
@@ -69,11 +84,17 @@ pub(crate) fn is_own(folder: &Path) -> bool {
 /// The user, beside root, whose configuration root uses: one that is named, or who became root by
 /// sudo and may do anything as root.
 #[cfg(unix)]
-fn named_owner() -> Option<u32> {
+pub(crate) fn named_owner() -> Option<u32> {
     let named = |name: &str| std::env::var(name).ok()?.parse().ok();
     let is_root = nix::unistd::geteuid().is_root();
     let named = is_root.then(|| named(OWNER_VARIABLE).or_else(|| named("SUDO_UID")));
     named.flatten()
+}
+
+/// The access control of the folder decides who may write.
+#[cfg(windows)]
+pub(crate) fn named_owner() -> Option<u32> {
+    None
 }
 
 /// The access control of the folder decides who may write.

@@ -17,7 +17,7 @@ use super::{Answer, Caller, MethodResult, internal};
 use crate::actors::RuntimeContext;
 use crate::actors::event_recorder::{CausedBy, EventBuilder};
 use crate::actors::upgrade::{ProgramVersions, UpgradeNote};
-use crate::config::check_trusted;
+use crate::config::{check_program, named_owner};
 use crate::os::{UpgradeRequest, program};
 
 /// Time the program has to print its versions.
@@ -111,7 +111,7 @@ async fn open(program: &str) -> Result<Result<File, String>, RequestError> {
             return Err("the path is not absolute".to_owned());
         }
         let file = program::open(path).map_err(|error| error.to_string())?;
-        check_trusted(&file, path).map_err(|error| error.to_string())?;
+        check_program(&file, path, named_owner()).map_err(|error| error.to_string())?;
         Ok(file)
     });
     opened.await.map_err(internal)

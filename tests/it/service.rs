@@ -4,10 +4,11 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::daemon::{binary, prepare, skip};
+use crate::daemon::{binary, copy_program, prepare, skip};
 
 /// A folder whose name has everything that has a meaning in a unit.
 const ODD: &str = "a b/\"q\" 'p'/100%s/$HOME/back\\slash/ü";
@@ -108,4 +109,28 @@ fn what_cannot_be_installed_is_refused_before_anything_is_done() {
     assert!(!dir.path().join("state").exists(), "nothing was done");
     fs::write(config.join("mainstay.toml"), "[mainstay\n").expect("written");
     assert!(said(&["install", "--system", "--explain"]).contains("mainstay.toml"));
+}
+
+#[test]
+fn a_service_of_the_machine_runs_no_program_that_another_user_may_change() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("not root: there is no service of the machine");
+    }
+    let dir = prepare("", "[module.it]\ncommand = [\"true\"]\n");
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs).expect("a folder");
+    let program = theirs.join("mainstay");
+    copy_program(binary(), &program);
+    chown(&theirs, Some(12345), None).expect("theirs");
+    let mut command = Command::new(&program);
+    command.args(["service", "install", "--system", "--config"]);
+    // Whoever became root by sudo is not there when the machine starts.
+    command
+        .arg(dir.path().join("config"))
+        .env("SUDO_UID", "12345");
+    let refused = command.output().expect("the command line runs");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success(), "{text}");
+    let expected = ["12345", "install mainstay where root alone may write"];
+    assert!(expected.iter().all(|part| text.contains(part)), "{text}");
 }
