@@ -25,16 +25,19 @@ const ENTRIES_MAX: usize = 100_000;
 
 pub(super) fn fill(bundle: &Bundle, request: &CaptureRequest) {
     let main = request.process;
-    // Another process may have the pid by now.
+    let instance = request.instance.clone();
+    group(bundle, &instance, main.pid);
+    // Another process may have the pid by now. One whose exec waits for a file system is not shown
+    // either: this thread would read no other run any more.
+    let seen = machine::stats([main.pid]).pop();
     let is_same =
         |stat: machine::ProcStat| main.start_time == 0 || stat.start_time == main.start_time;
-    if !machine::stat(main.pid).is_some_and(is_same) {
-        bundle.set("processes", json!("its main process has ended"));
+    if !seen.is_some_and(is_same) {
+        let why = "its main process has ended, or its exec waits for a file system";
+        bundle.set("processes", json!(why));
         return;
     }
     threads(bundle, &[main.pid], "main_threads");
-    let instance = request.instance.clone();
-    group(bundle, &instance, main.pid);
     let trees = TreeSampler::default().trees(&[(instance, main)]);
     let tree = trees.into_iter().flatten().next().unwrap_or_default();
     let others = tree.processes.iter().map(|stat| stat.pid);
