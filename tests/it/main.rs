@@ -5,6 +5,7 @@
     reason = "the tests start programs, wait for them and look at the clock themselves"
 )]
 
+mod abandoned;
 mod allowances;
 mod audit;
 mod away;
