@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleKind, ModuleState, SystemStatus};
+use mainstay_protocol::method::name;
 use mainstay_protocol::view::ModuleCounts;
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
@@ -26,9 +27,20 @@ pub(crate) fn run(args: &StatusArgs, global: &GlobalArgs) -> Result<CliExitCode,
     match args.watch {
         Some(interval) => repeat::run(&instance, interval, |client| text(client, args)),
         None => {
-            terminal::print(&text(&mut instance.connect()?, args)?)?;
+            let mut client = instance.connect_calling(calls(args))?;
+            terminal::print(&text(&mut client, args)?)?;
             Ok(CliExitCode::Ok)
         }
+    }
+}
+
+/// The calls of `text`, in its order.
+fn calls(args: &StatusArgs) -> &'static [&'static str] {
+    match (&args.module, args.json, args.all) {
+        (Some(_), ..) => &[],
+        (None, true, true) => &[name::MODULE_LIST],
+        (None, true, false) => &[name::SYSTEM_STATUS],
+        (None, false, _) => &[name::SYSTEM_STATUS, name::MODULE_LIST],
     }
 }
 

@@ -128,12 +128,17 @@ impl SystemLocator {
 
     /// Connects to the system. If no process listens, the error has what its holder wrote last.
     pub(crate) fn connect(&self) -> Result<Client, CliError> {
+        self.connect_calling(&[])
+    }
+
+    /// The same; sends these calls in one write with hello, for those that follow.
+    pub(crate) fn connect_calling(&self, methods: &[&'static str]) -> Result<Client, CliError> {
         let hello = Hello {
             client: concat!("mainstay-cli ", env!("CARGO_PKG_VERSION")).to_owned(),
             protocol: PROTOCOL,
             token: None,
         };
-        let client = Client::connect_as(&self.socket, &hello, HELLO_TIMEOUT);
+        let client = Client::connect_calling(&self.socket, &hello, HELLO_TIMEOUT, methods);
         let name = self.name.clone();
         client
             .map(|client| client.with_timeout(mainstay_client::CALL_TIMEOUT))

@@ -55,14 +55,15 @@ impl Client {
         let stream = connect(path, timeout).await;
         let stream = stream.map_err(|source| Error::connecting(path, source))?;
         let connection = ClientConnection::new(path.to_owned());
-        Client {
+        let mut client = Client {
             stream,
             connection,
             timeout,
             welcome: placeholder_welcome(),
-        }
-        .with_hello(hello)
-        .await
+        };
+        let welcome = client.call(name::HELLO, hello).await?;
+        client.welcome = check_welcome(welcome)?;
+        Ok(client)
     }
 
     typed_calls!((async await));

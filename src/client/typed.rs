@@ -233,13 +233,6 @@ macro_rules! typed_calls {
             Ok(result.values)
         }
 
-        /// Says hello as this crate and returns the client.
-        $($async)? fn with_hello(mut self, hello: &Hello) -> Result<Client, Error> {
-            let welcome = self.call(name::HELLO, hello) $(.$await)? ?;
-            self.welcome = check_welcome(welcome)?;
-            Ok(self)
-        }
-
         /// What mainstay answered to `hello`: its version, and what this connection may do.
         #[must_use]
         pub fn welcome(&self) -> &Welcome {

@@ -119,6 +119,69 @@ fn typed_calls_ask_what_their_name_says() {
 }
 
 #[test]
+fn calls_that_are_sent_with_hello_are_answered_once_they_are_made() {
+    let graph = json!({"modules": [], "edges": []});
+    let sent = graph.clone();
+    let fake = Fake::accepts(move |peer| {
+        let calls = [(); 3].map(|()| peer.heard().expect("before hello is answered"));
+        let [hello, first, second] = calls;
+        peer.welcome(hello, PROTOCOL);
+        assert_eq!(
+            (&*first.method, &*second.method),
+            (name::GRAPH, name::MODULE_LIST)
+        );
+        assert_eq!((&first.params, &second.params), (&json!({}), &json!({})));
+        peer.answer(first, sent);
+        peer.answer(second, "of a call that is not made");
+        let other = peer.heard().expect("another call");
+        assert_eq!(other.method, name::MODULE_GET);
+        peer.refuse(other, ErrorCode::UnknownModule);
+        let again = peer.heard().expect("what was passed over is called again");
+        assert_eq!(again.method, name::MODULE_LIST);
+        peer.answer(again, json!([]));
+    });
+    let hello = Hello {
+        client: "a test".to_owned(),
+        protocol: PROTOCOL,
+        token: None,
+    };
+    let ahead = [name::GRAPH, name::MODULE_LIST];
+    let client = Client::connect_calling(fake.socket(), &hello, LONG, &ahead);
+    let mut client = client.expect("connected");
+    assert_eq!(json!(client.graph().expect("said")), graph);
+    assert!(matches!(client.module("web"), Err(Error::Refused(_))));
+    assert_eq!(client.modules().expect("said"), []);
+    drop(client);
+    fake.ends();
+}
+
+#[test]
+fn a_call_that_was_sent_with_hello_is_sent_again_after_its_reply_was_passed_over() {
+    let fake = Fake::accepts(|peer| {
+        let [hello, first] = [(); 2].map(|()| peer.heard().expect("before hello is answered"));
+        peer.welcome(hello, PROTOCOL);
+        peer.answer(first, json!([]));
+        peer.log("a line");
+        let again = peer.heard().expect("called again");
+        assert_eq!(again.method, name::MODULE_LIST);
+        peer.answer(again, json!([]));
+    });
+    let hello = Hello {
+        client: "a test".to_owned(),
+        protocol: PROTOCOL,
+        token: None,
+    };
+    let ahead = [name::MODULE_LIST];
+    let client = Client::connect_calling(fake.socket(), &hello, LONG, &ahead);
+    let mut client = client.expect("connected");
+    let line: Option<LogLines> = client.notification(Some(LONG)).expect("told");
+    assert_eq!(line.expect("a line").lines, ["a line"]);
+    assert_eq!(client.modules().expect("said"), []);
+    drop(client);
+    fake.ends();
+}
+
+#[test]
 fn another_protocol_is_not_spoken() {
     let fake = Fake::greets(PROTOCOL + 1, |_| {});
     match Client::connect(fake.socket()) {

@@ -50,6 +50,17 @@ impl Peer {
         self.line(Response::success(id, json!(result)));
     }
 
+    pub(crate) fn welcome(&mut self, hello: RpcRequest, protocol: u32) {
+        assert_eq!(hello.method, name::HELLO);
+        let welcome = Welcome {
+            server: "mainstay test".to_owned(),
+            protocol,
+            level: AccessLevel::Admin,
+            module: None,
+        };
+        self.answer(hello, welcome);
+    }
+
     pub(crate) fn refuse(&mut self, request: RpcRequest, code: ErrorCode) {
         self.line(Response::refusal(
             request.id,
@@ -81,25 +92,21 @@ impl Fake {
     }
 
     pub(crate) fn greets(protocol: u32, script: impl FnOnce(&mut Peer) + Send + 'static) -> Fake {
+        Fake::accepts(move |peer| {
+            let Some(hello) = peer.heard() else { return };
+            peer.welcome(hello, protocol);
+            script(peer);
+        })
+    }
+
+    /// Plays the script from hello on.
+    pub(crate) fn accepts(script: impl FnOnce(&mut Peer) + Send + 'static) -> Fake {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
         let thread = std::thread::spawn(move || {
             let (writer, _) = listener.accept().expect("a client");
             let reader = BufReader::new(writer.try_clone().expect("cloned"));
-            let mut peer = Peer { reader, writer };
-            let Some(hello) = peer.heard() else { return };
-            assert_eq!(hello.method, name::HELLO);
-            let server = "mainstay test".to_owned();
-            peer.answer(
-                hello,
-                Welcome {
-                    server,
-                    protocol,
-                    level: AccessLevel::Admin,
-                    module: None,
-                },
-            );
-            script(&mut peer);
+            script(&mut Peer { reader, writer });
         });
         Fake {
             folder,
