@@ -37,20 +37,30 @@ peers = load()
 
 
 class Control:
-    """One connection to the control socket."""
+    """One connection to the control socket. A first call is sent in one write with hello, as
+    the clients of mainstay do: its reply is in `first`."""
 
-    def __init__(self, path):
+    def __init__(self, path, call=None):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(10)
         self.socket.connect(path)
         self.rest = b""
         self.number = 0
-        self.ask("hello", {"protocol": 1, "client": "bench"})
+        hello = self.request("hello", {"protocol": 1, "client": "bench"})
+        self.socket.sendall(hello + (self.request(call) if call else b""))
+        self.result()
+        self.first = self.result() if call else None
 
-    def ask(self, method, params=None):
+    def request(self, method, params=None):
         self.number += 1
         request = {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params or {}}
-        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        return json.dumps(request).encode() + b"\n"
+
+    def ask(self, method, params=None):
+        self.socket.sendall(self.request(method, params))
+        return self.result()
+
+    def result(self):
         line = self.line()
         assert b'"result"' in line, line[:200]
         return line
@@ -115,9 +125,7 @@ class Mainstay(peers.Peer):
         assert keep.ask("module.list").count(b'"state"') >= self.n
 
         def fresh():
-            connection = Control(self.control())
-            connection.ask("module.list")
-            connection.close()
+            Control(self.control(), "module.list").close()
 
         return [
             ("module.list, open conn", lambda: keep.ask("module.list")),
