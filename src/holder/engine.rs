@@ -306,6 +306,7 @@ impl Engine {
             stopping: self.supervisor.is_stopping(),
             upgrade: self.supervisor.last_upgrade(),
             can_reexec: cfg!(target_os = "linux") && self.runtime.is_some(),
+            drops_commands: true,
         }));
         self.channel.start_takeover();
         self.send_message_with(&world, listeners);

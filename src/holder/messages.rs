@@ -344,6 +344,9 @@ pub struct TakeoverState {
     /// It answers `Reexec`, and takes the descriptor that comes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub can_reexec: bool,
+    /// It drops a command by itself when its end was reported, and reports no start of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drops_commands: bool,
     /// The last upgrade of the runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeReport>,

@@ -104,6 +104,8 @@ pub(crate) struct HolderClient {
     #[cfg(unix)]
     sockets: sockets::SocketTable,
     program: reexec::HolderProgram,
+    /// The holder drops a command by itself once it has ended.
+    drops_commands: bool,
     myself: Weak<HolderClient>,
     sampler: Sampler,
     enforcement: Enforcement,
@@ -185,6 +187,7 @@ impl HolderClient {
             #[cfg(unix)]
             sockets: sockets::table(known),
             program: reexec::HolderProgram::of(known),
+            drops_commands: known.drops_commands,
             myself: Weak::clone(myself),
             sampler: Sampler::default(),
             enforcement: Enforcement::of(known),

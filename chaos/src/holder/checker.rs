@@ -76,6 +76,11 @@ pub(super) struct Checker {
     refused: Option<Duration>,
 }
 
+/// It runs once, and is dropped with its end.
+fn is_command(name: &str) -> bool {
+    name.contains('#')
+}
+
 fn is_complete(phase: Phase) -> bool {
     let (sweep, output) = (false, false);
     phase == Phase::Exited { sweep, output }
@@ -231,7 +236,8 @@ impl Checker {
             return Ok(());
         };
         let is_free = instance.phase == Phase::Idle || is_complete(instance.phase);
-        if !instance.forgotten || !is_free || instance.processes > 0 {
+        let may_go = instance.forgotten || is_command(name);
+        if !may_go || !is_free || instance.processes > 0 {
             return Err(HolderViolation::WronglyRemoved(name.to_owned()));
         }
         let key = (name.to_owned(), instance.generation);

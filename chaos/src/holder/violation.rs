@@ -44,7 +44,8 @@ pub enum HolderViolation {
     StatusNotSent(String),
     /// The setup was refused, and the holder stays or exits with another code.
     RefusalIgnored,
-    /// An instance was dropped although no runtime ordered it, or while it has a process.
+    /// An instance was dropped that is no command and that no runtime wanted dropped, or while it
+    /// has a process.
     WronglyRemoved(String),
     /// The holder still runs after the deadline of a stop.
     StopTooLong,

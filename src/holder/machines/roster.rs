@@ -238,9 +238,12 @@ impl Roster {
         };
         instance.phase = InstancePhase::Running(process);
         let message = instance.event(ProcessEventKind::Spawned { pid, start_time });
+        let is_command = instance.is_command();
         self.by_pid.insert(pid, id);
         self.move_deadline(id, deferred.limits.next_deadline(), limits.next_deadline());
-        self.send(message);
+        if !is_command {
+            self.send(message); // of a command the end alone is awaited
+        }
         if let Some((signal, cont)) = deferred.signal {
             self.effects
                 .push_back(RosterEffect::Signal { id, signal, cont });
@@ -360,8 +363,8 @@ impl Roster {
     }
 
     fn became_idle(&mut self, id: u32) {
-        let forgotten = self.instances.get(&id).is_some_and(|one| one.forgotten);
-        match forgotten {
+        let instance = self.instances.get(&id);
+        match instance.is_some_and(|one| one.forgotten || one.is_command()) {
             true => self.remove(id),
             false => self.effects.push_back(RosterEffect::WatchActivation(id)),
         }

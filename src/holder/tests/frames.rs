@@ -283,6 +283,7 @@ fn messages() -> Vec<HolderMessage> {
                 note: "{}".to_owned(),
             }),
             can_reexec: true,
+            drops_commands: true,
         })),
         HolderMessage::Configured { fds: 2 },
         HolderMessage::Refused {

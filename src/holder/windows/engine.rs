@@ -380,6 +380,7 @@ impl Engine {
             stopping: self.supervisor.is_stopping(),
             upgrade: self.supervisor.last_upgrade(),
             can_reexec: false,
+            drops_commands: true,
         };
         self.send(&HolderMessage::Takeover(Box::new(world)));
         self.supervisor.takeover_sent(monotonic());

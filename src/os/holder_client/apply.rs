@@ -68,7 +68,9 @@ impl HolderClient {
         };
         let instance = event.instance.clone();
         let waiting = lock(&self.commands).remove(&instance);
-        self.send_request(&HolderRequest::Forget { instance });
+        if !(self.drops_commands && matches!(event.what, ProcessEventKind::Exited(_))) {
+            self.send_request(&HolderRequest::Forget { instance });
+        }
         if let Some(waiting) = waiting {
             let _caller_is_gone = waiting.send(result);
         }

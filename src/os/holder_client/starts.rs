@@ -116,6 +116,10 @@ impl HolderClient {
             ProcessEventKind::Spawned { .. } | ProcessEventKind::SpawnFailed { .. } => {
                 lock(&self.starts).remove(&event.instance)
             }
+            // Its start is not reported.
+            ProcessEventKind::Exited(_) if event.instance.command().is_some() => {
+                lock(&self.starts).remove(&event.instance)
+            }
             _ => return Some(event),
         };
         let unexplained = match &event.what {

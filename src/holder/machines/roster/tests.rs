@@ -1,7 +1,7 @@
 //! The rules of the roster one by one; the model in `chaos` runs them together.
 
 use super::RosterEffect::{AbortSpawn, KillTree, Remove, Send, SendTakeover, Signal};
-use mainstay_process::ProcessEvent;
+use mainstay_process::{ProcessEvent, StartStep};
 
 use super::*;
 
@@ -180,9 +180,32 @@ fn the_timeout_of_a_run_counts_from_its_exec() {
     exit(&mut roster, id, (false, false));
     let sent = effects(&mut roster);
     assert!(
-        matches!(&sent[..], [Send(HolderMessage::Process(ProcessEvent { what: ProcessEventKind::Exited(exited), .. }))] if exited.timed_out)
+        matches!(&sent[..], [Send(HolderMessage::Process(ProcessEvent { what: ProcessEventKind::Exited(exited), .. })), Remove { .. }] if exited.timed_out)
     );
     assert_eq!(roster.next_deadline(), None);
+}
+
+#[test]
+fn of_a_command_the_end_is_reported_and_nothing_is_left() {
+    for fails in [false, true] {
+        let mut roster = taken_over();
+        let id = roster.spawn_requested(T0, &named("web#1"), 1, Duration::ZERO);
+        let id = id.expect("the fence lets it pass");
+        if fails {
+            let (step, errno) = (StartStep::Exec, 2);
+            roster.spawn_failed(id, StartFailure { step, errno }, String::new());
+        } else {
+            assert!(roster.process_started(T0, id, (10, 1), Duration::ZERO));
+            assert_eq!(effects(&mut roster), []);
+            exit(&mut roster, id, (false, false));
+        }
+        let sent = effects(&mut roster);
+        assert!(
+            matches!(&sent[..], [Send(_), Remove { id: one, .. }] if *one == id),
+            "{sent:?}"
+        );
+        assert_eq!(roster.current("web#1", 1), None);
+    }
 }
 
 #[test]
