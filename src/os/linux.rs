@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use mainstay_holder::look_at_all;
@@ -94,21 +95,29 @@ pub(crate) struct ProcStat {
 
 /// Reads one process; None when it is gone.
 pub(crate) fn stat(pid: u32) -> Option<ProcStat> {
-    // One read and no question for its size: the kernel writes it in one go, and never this long.
-    let mut text = [0; 1024];
-    let length = fs::File::open(format!("/proc/{pid}/stat"))
-        .ok()?
-        .read(&mut text)
-        .ok()?;
-    parse_stat(pid, &text[..length])
+    parse_stat(pid, head(&format!("/proc/{pid}/stat"), &mut [0; 1024])?)
+}
+
+/// Reads the beginning of a file of the kernel, or all of it where that fits: such a file is
+/// written in one go, so one read does, without asking for a size that it has not got.
+pub(super) fn head<'a>(path: impl AsRef<Path>, text: &'a mut [u8]) -> Option<&'a [u8]> {
+    let length = fs::File::open(path).ok()?.read(text).ok()?;
+    text.get(..length)
 }
 
 /// Whether a process was stopped by a signal and does nothing until it is continued.
 pub(crate) fn is_stopped(pid: u32) -> bool {
     // Unlike `stat` it is always shown, also while an exec waits.
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
-    state.is_some_and(|state| matches!(state.trim_start().as_bytes().first(), Some(b'T' | b't')))
+    status_is(pid, "State:", |state| state.starts_with(['T', 't']))
+}
+
+/// Whether one of the first lines of `/proc/PID/status` says so.
+fn status_is(pid: u32, name: &str, says: fn(&str) -> bool) -> bool {
+    let mut text = [0; 1024];
+    let status = head(format!("/proc/{pid}/status"), &mut text).unwrap_or_default();
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(name.as_bytes()));
+    value.is_some_and(|value| says(String::from_utf8_lossy(value).trim()))
 }
 
 /// Whether a process can be kept from gaining rights by executing a file.
@@ -116,11 +125,7 @@ pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
 
 /// Whether a debugger holds a process.
 pub(crate) fn is_traced(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let tracer = status
-        .lines()
-        .find_map(|line| line.strip_prefix("TracerPid:"));
-    tracer.is_some_and(|tracer| tracer.trim() != "0")
+    status_is(pid, "TracerPid:", |tracer| tracer != "0")
 }
 
 /// How long the machine has slept since it was booted.

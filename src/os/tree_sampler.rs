@@ -7,18 +7,21 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mainstay_holder::look_at_all;
 use mainstay_protocol::view::MemoryKind;
 
 use super::LiveProcess;
-use super::machine::{ProcStat, every_process, page_bytes, root_of, stats, ticks_per_second};
+use super::machine::{ProcStat, every_process, head, page_bytes, root_of, stats, ticks_per_second};
 use super::usage::TreeUsage;
 
 /// With more new pids than this, reading all processes costs less.
 const NEW_MAX: u32 = 1000;
 /// Levels of groups that a run may have made in its own.
 const DEPTH_MAX: u32 = 8;
+/// A pid with its line break, at most.
+const PID_BYTES_MAX: usize = 16;
 
 /// A run to look at: its instance as the holder names it, and its main process.
 pub(crate) type TreeRoot = (String, LiveProcess);
@@ -29,15 +32,17 @@ pub(crate) struct Tree {
     /// Each of them.
     pub(crate) processes: Vec<ProcStat>,
     /// Its control group, if it has one.
-    group: Option<Group>,
+    group: Option<Arc<Group>>,
 }
 
 /// The control group of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Group {
     path: PathBuf,
     /// CPU time that earlier runs in it used.
     cpu_before: u64,
+    /// The kernel counts its memory.
+    has_memory: bool,
 }
 
 /// Samples process trees, again and again.
@@ -48,7 +53,7 @@ pub(crate) struct TreeSampler {
     /// The processes that were in the trees.
     known: Vec<u32>,
     /// The control group of each main process, by pid and start time.
-    groups: HashMap<(u32, u64), Option<Group>>,
+    groups: HashMap<(u32, u64), Option<Arc<Group>>>,
 }
 
 impl TreeSampler {
@@ -56,10 +61,12 @@ impl TreeSampler {
     /// its main process or is in the session of that (a process that double-forked without
     /// leaving the session stays in the tree). None: its main process has ended.
     pub(crate) fn trees(&mut self, roots: &[TreeRoot]) -> Vec<Option<Tree>> {
-        let groups: Vec<Option<Group>> = roots.iter().map(|root| self.group(root)).collect();
-        self.groups
-            .retain(|(pid, _), _| roots.iter().any(|(_, live)| live.pid == *pid));
-        let is_walked = |(_, group): &(&TreeRoot, &Option<Group>)| group.is_none();
+        let groups: Vec<_> = roots.iter().map(|root| self.group(root)).collect();
+        if self.groups.len() > roots.len() {
+            let pids: HashSet<u32> = roots.iter().map(|(_, live)| live.pid).collect();
+            self.groups.retain(|(pid, _), _| pids.contains(pid));
+        }
+        let is_walked = |(_, group): &(&TreeRoot, &Option<Arc<Group>>)| group.is_none();
         let pairs = roots.iter().zip(&groups);
         let walked: Vec<u32> = pairs
             .filter(is_walked)
@@ -93,12 +100,17 @@ impl TreeSampler {
         trees.iter().map(|tree| tree.as_ref().map(usage)).collect()
     }
 
-    fn group(&mut self, (instance, live): &TreeRoot) -> Option<Group> {
+    fn group(&mut self, (instance, live): &TreeRoot) -> Option<Arc<Group>> {
         let find = || {
             let path = mainstay_holder::group_dir(instance, live.pid)?;
             let of_run: u64 = members(&path).iter().map(process_cpu_ns).sum();
             let cpu_before = group_cpu_ns(&path).unwrap_or(0).saturating_sub(of_run);
-            Some(Group { path, cpu_before })
+            let has_memory = path.join("memory.current").exists();
+            Some(Arc::new(Group {
+                path,
+                cpu_before,
+                has_memory,
+            }))
         };
         let found = self.groups.entry((live.pid, live.start_time));
         found.or_insert_with(find).clone()
@@ -186,7 +198,8 @@ impl Tree {
 
     fn usage(&self, handles: &Handles) -> TreeUsage {
         let group = self.group.as_ref();
-        let held = group.and_then(|group| number(&group.path.join("memory.current")));
+        let counting = group.filter(|group| group.has_memory);
+        let held = counting.and_then(|group| number(&group.path.join("memory.current")));
         let resident = || self.processes.iter().map(|one| one.rss_pages).sum::<u64>();
         let (memory_bytes, memory_kind) = match held {
             Some(bytes) => (bytes, MemoryKind::Cgroup),
@@ -226,7 +239,7 @@ impl Handles {
 }
 
 /// The processes of each of these control groups; of no group, none.
-fn members_of(groups: &[Option<Group>]) -> Vec<Vec<ProcStat>> {
+fn members_of(groups: &[Option<Arc<Group>>]) -> Vec<Vec<ProcStat>> {
     let (mut pids, mut places) = (Vec::new(), HashMap::new());
     for (place, group) in groups.iter().enumerate() {
         let before = pids.len();
@@ -252,8 +265,17 @@ fn members(group: &Path) -> Vec<ProcStat> {
 }
 
 fn collect_pids(group: &Path, depth: u32, pids: &mut Vec<u32>) {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    let (path, mut first) = (group.join("cgroup.procs"), [0; 1024]);
+    let all;
+    let text = match head(&path, &mut first) {
+        // The kernel would have gone on if there were more and one of them had room.
+        Some(text) if text.len() + PID_BYTES_MAX <= 1024 => text,
+        _ => {
+            all = fs::read(&path).unwrap_or_default();
+            &all
+        }
+    };
+    pids.extend(lines(text).filter_map(|line| line.parse::<u32>().ok()));
     // A directory has one link of its own, one of its parent and one of each directory in it.
     let has_groups = fs::metadata(group).is_ok_and(|about| about.nlink() > 2);
     if has_groups && depth < DEPTH_MAX {
@@ -267,15 +289,21 @@ fn collect_pids(group: &Path, depth: u32, pids: &mut Vec<u32>) {
 
 /// Counted since the group was made: of all its runs.
 fn group_cpu_ns(group: &Path) -> Option<u64> {
-    let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("usage_usec "))?;
+    let mut first = [0; 256];
+    let text = head(group.join("cpu.stat"), &mut first)?;
+    let line = lines(text).find_map(|line| line.strip_prefix("usage_usec "))?;
     line.parse::<u64>().ok().map(|micros| micros * 1000)
 }
 
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    let mut first = [0; 64];
+    lines(head(path, &mut first)?).next()?.parse().ok()
+}
+
+/// The lines of a file of the kernel.
+fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
+    let lines = text.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| std::str::from_utf8(line).ok())
 }
 
 /// CPU time of a process and of its children that were waited for. The clock of the process is
@@ -314,8 +342,9 @@ fn open_files(pid: u32) -> u64 {
 
 /// Bytes that a process had read from and written to disks; None: another user's.
 fn io_bytes(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    let counted = text.lines().filter_map(|line| {
+    let mut first = [0; 512];
+    let text = head(format!("/proc/{pid}/io"), &mut first)?;
+    let counted = lines(text).filter_map(|line| {
         let (name, bytes) = line.split_once(": ")?;
         let is_disk = matches!(name, "read_bytes" | "write_bytes");
         bytes.parse::<u64>().ok().filter(|_| is_disk)

@@ -22,8 +22,10 @@ const RISING_MIN: f64 = 0.8;
 /// The newest values of a metric, each with its time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
-    points: VecDeque<(MonoTime, f64)>,
+    points: VecDeque<Point>,
 }
+
+type Point = (MonoTime, f64);
 
 /// A metric that grows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,18 +64,17 @@ impl Series {
             return None;
         }
         let (first, now) = (self.points.front()?.0, self.points.back()?.0);
-        let mut slopes = Vec::with_capacity(POINTS_MAX * POINTS_MAX / 2);
-        let mut rising = 0_usize;
-        for (index, (at, value)) in self.points.iter().enumerate() {
-            for (later, next) in self.points.iter().skip(index + 1) {
-                let slope = (next - value) / later.since(*at).as_secs_f64();
-                rising += usize::from(slope > 0.0);
-                slopes.push(slope);
-            }
-        }
-        if (rising as f64) < slopes.len() as f64 * RISING_MIN {
+        // Most values do not grow, and that they do not is seen without a slope.
+        let rising = self.pairs().filter(|((_, value), (_, next))| next > value);
+        let all = self.points.len() * (self.points.len() - 1) / 2;
+        if (rising.count() as f64) < all as f64 * RISING_MIN {
             return None;
         }
+        let mut slopes = Vec::with_capacity(all);
+        let slope = |((at, value), (later, next)): (Point, Point)| {
+            (next - value) / later.since(at).as_secs_f64()
+        };
+        slopes.extend(self.pairs().map(slope));
         let per_second = median(&mut slopes)?;
         let mut levels: Vec<f64> = self
             .points
@@ -83,6 +84,15 @@ impl Series {
         let level = median(&mut levels)?;
         let effect = per_second * now.since(first).as_secs_f64();
         (effect > level.abs() * EFFECT_MIN).then_some(Growth { level, per_second })
+    }
+
+    /// Each value with each later one.
+    fn pairs(&self) -> impl Iterator<Item = (Point, Point)> {
+        let points = self.points.iter().copied().enumerate();
+        points.flat_map(|(index, one)| {
+            let later = self.points.range(index + 1..).copied();
+            later.map(move |next| (one, next))
+        })
     }
 }
 
