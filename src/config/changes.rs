@@ -59,9 +59,11 @@ impl Configuration {
         for section in ["features", "group", "secrets"] {
             changes.system.extend(self.named_changes(section, next));
         }
+        let is_alike = former.is_like(&newest);
         for (before, after) in pairs {
             let mut found = KeyChanges::default();
-            let (one, other) = (former.module(&before.0.name), newest.module(&after.0.name));
+            let names = (&*before.0.name, &*after.0.name);
+            let [one, other] = former.differing(names, &mut newest, is_alike);
             one.differ(&other, &mut found);
             // Every key is written as before: it is what an env file says.
             if before.1.env != after.1.env && !found.has("env") && !found.has("env_file") {

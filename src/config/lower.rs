@@ -134,14 +134,59 @@ pub(crate) struct SectionReader<'a> {
     at: ReadContext<'a>,
 }
 
-impl SectionReader<'_> {
-    /// Reads the section of a module.
-    pub(crate) fn module(&mut self, name: &str) -> ModuleSection {
+impl<'a> SectionReader<'a> {
+    /// Reads the sections of a module in this configuration and in another one. What is written
+    /// alike in both, and comes to the same, is left at its default in both.
+    pub(crate) fn differing(
+        &mut self,
+        (name, other_name): (&str, &str),
+        other: &mut SectionReader<'_>,
+        is_alike: bool,
+    ) -> [ModuleSection; 2] {
+        let (written, also) = (self.written(name), other.written(other_name));
+        let is_alike = is_alike && self.dir(name) == other.dir(other_name);
+        let known = |table: Option<_>| table.filter(|_| is_alike).unwrap_or(KeyTable::EMPTY);
+        [
+            self.module(name, written, known(also)),
+            other.module(other_name, also, known(written)),
+        ]
+    }
+
+    /// Whether the same text in a module comes to the same value in another configuration.
+    pub(crate) fn is_like(&self, other: &SectionReader<'_>) -> bool {
+        // A variable may write a number where a text is expected: its digits count.
+        let is_of_files = |one: &SectionReader<'_>| one.merged.texts.is_of_files();
+        let (one, another) = (&self.at.variables, &other.at.variables);
+        is_of_files(self)
+            && is_of_files(other)
+            && self.defaults == other.defaults
+            && one.project == another.project
+            && one.state_dir == another.state_dir
+            && one.runtime_dir == another.runtime_dir
+    }
+
+    fn written(&self, name: &str) -> Option<&'a KeyTable> {
+        let entry = self.modules.and_then(|modules| modules.get(name));
+        entry.and_then(|entry| entry.node.as_table())
+    }
+
+    fn dir(&self, name: &str) -> Option<&Path> {
+        self.merged.module_dirs.get(name).map(PathBuf::as_path)
+    }
+
+    /// Reads the section of a module without what `known` says too.
+    fn module(
+        &mut self,
+        name: &str,
+        written: Option<&'a KeyTable>,
+        known: &KeyTable,
+    ) -> ModuleSection {
         let mut module = self.defaults.clone();
-        let dir = self.merged.module_dirs.get(name);
-        self.at.variables.module_dir = dir.and_then(|dir| text_of(dir));
-        if let Some(entry) = self.modules.and_then(|modules| modules.get(name)) {
-            module.update(&entry.node, &mut self.at);
+        self.at.variables.module_dir = self.dir(name).and_then(text_of);
+        for (key, entry) in written.unwrap_or(KeyTable::EMPTY) {
+            if known.get(key).is_none_or(|it| it.node != entry.node) {
+                module.set_key(key, &entry.node, &mut self.at);
+            }
         }
         module
     }

@@ -123,6 +123,13 @@ impl SourceMap {
         self.list.get(origin.text as usize)
     }
 
+    /// Whether all is written in files.
+    pub(crate) fn is_of_files(&self) -> bool {
+        let is_of_file =
+            |text: &SourceText| matches!(text.kind, LayerKind::Default | LayerKind::File);
+        self.list.iter().all(is_of_file)
+    }
+
     /// Returns the written bytes of a value; only of variables and options.
     pub(crate) fn raw(&self, origin: Origin) -> Option<&str> {
         let text = self.get(origin)?;
