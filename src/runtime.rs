@@ -30,8 +30,8 @@ use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
 pub(crate) use crate::actors::upgrade::ProgramVersions;
 use crate::actors::{
-    ActorRefs, CommittedPlan, Planned, RuntimeContext, SlotStore, launching, record, secret_files,
-    settings_files,
+    ActorRefs, CommittedPlan, FeatureFiles, Planned, RuntimeContext, SlotStore, launching, record,
+    secret_files, settings_files,
 };
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
@@ -445,6 +445,7 @@ pub(crate) fn build(
         recorder: EventRecorder::new(journal, Arc::clone(&os), names),
         actor_refs: ActorRefs::new(slots),
         degraded: SlotStore::new(slots, |_| AtomicBool::default()),
+        feature_files: FeatureFiles::default(),
         bus: Arc::new(bus),
         log_followers: LogFollowers::default(),
         tokens,

@@ -13,8 +13,7 @@ use mainstay_policy::feature::is_in_share;
 use mainstay_protocol::method::{FeatureParams, name};
 use serde_json::json;
 
-use super::module::ModuleMsg;
-use super::{RuntimeContext, settings_files};
+use super::{RuntimeContext, feature_files, settings_files};
 use crate::config::{Configuration, Feature};
 use crate::os::{machine_id, private};
 
@@ -32,8 +31,7 @@ impl RuntimeContext {
 
     /// Whether a feature is on for a module at the moment.
     fn has_feature(&self, module: ModuleId, name: &str) -> bool {
-        let is_degraded = self.degraded.get(module).load(Ordering::Relaxed)
-            || self.snapshots.module(module).lifecycle.info.degraded;
+        let is_degraded = self.degraded.get(module).load(Ordering::Relaxed);
         let off = &self.launch(module).degrade.disable;
         let is_off = is_degraded && off.iter().any(|off| off == name);
         self.feature(module, name) == Some(true) && !is_off
@@ -77,15 +75,15 @@ pub(crate) fn on_connected(ctx: &Arc<RuntimeContext>, module: ModuleId) {
     tell(ctx, module, names);
 }
 
-/// Writes the features of all modules that read them from a file.
+/// Writes the features of all modules that read them from a file; blocks.
 pub(crate) fn write_all(ctx: &RuntimeContext) {
     for module in ctx.plan().ids() {
         write(ctx, module);
     }
 }
 
-/// Writes the features of a module to its file; returns whether it had other ones there.
-fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
+/// Writes the features of a module to its file; returns whether it had other ones there. Blocks.
+pub(super) fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
     let Some(path) = ctx.features_file(module) else {
         return false;
     };
@@ -108,19 +106,11 @@ fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
     former.is_some()
 }
 
-/// Writes the features of a module to its file; a run that read others is told.
-pub(super) fn refresh(ctx: &RuntimeContext, module: ModuleId) {
-    if write(ctx, module) && !ctx.bus.is_connected(module) {
-        let msg = ModuleMsg::Deliver { prepared: false };
-        ctx.actor_refs.module(module).cast(msg);
-    }
-}
-
 /// Tells the modules what another plan changed.
 pub(super) fn on_plan(ctx: &Arc<RuntimeContext>, former: &Configuration) {
     let next = ctx.configuration();
     for module in ctx.plan().ids() {
-        refresh(ctx, module);
+        feature_files::refresh(ctx, module);
     }
     let (before, after) = (&former.system.features, &next.system.features);
     let names = before.keys().chain(after.keys());

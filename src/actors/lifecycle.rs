@@ -22,12 +22,12 @@ use mainstay_protocol::{SystemStatus, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::RuntimeContext;
 use super::config::ConfigMsg;
 use super::module::ModuleMsg;
 use super::recovery_trials::RecoveryMsg;
 use super::root::RootMsg;
 use super::timer::DeadlineTimer;
+use super::{RuntimeContext, feature_files};
 
 mod adopt;
 mod emit;
@@ -467,7 +467,9 @@ impl LifecycleActorState {
                 self.follow_plan(module);
                 self.remember_start(module);
                 let degraded = self.policy.view(module).degraded;
-                ctx.degraded.get(module).store(degraded, Ordering::Relaxed);
+                if ctx.degraded.get(module).swap(degraded, Ordering::Relaxed) != degraded {
+                    feature_files::refresh(&ctx, module);
+                }
                 order(module, run::RunEvent::StartRequested { generation });
             }
             LifecycleEffect::Stop {

@@ -41,6 +41,7 @@ pub(crate) mod auth_token;
 pub(crate) mod config;
 pub(crate) mod convert;
 pub(crate) mod event_recorder;
+mod feature_files;
 pub(crate) mod features;
 pub(crate) mod gateway;
 pub(crate) mod health;
@@ -73,6 +74,7 @@ mod timer;
 pub(crate) mod upgrade;
 
 pub(crate) use actor_refs::ActorRefs;
+pub(crate) use feature_files::FeatureFiles;
 pub(crate) use planned::{CommittedPlan, Planned, PlannedModule};
 pub(crate) use slot_store::SlotStore;
 
@@ -99,6 +101,8 @@ pub(crate) struct RuntimeContext {
     pub(crate) actor_refs: ActorRefs,
     /// Whether the run of each module, or the next one, has features switched off.
     pub(crate) degraded: SlotStore<AtomicBool>,
+    /// The files of features that are to be written.
+    pub(crate) feature_files: FeatureFiles,
     /// The plain values of secrets.
     pub(crate) secrets: ArcSwap<secret_files::SecretStore>,
     /// The event bus and the modules' connections.

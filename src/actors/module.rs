@@ -23,7 +23,7 @@ use super::lifecycle::LifecycleMsg;
 use super::notify_parser::{self, ReportedStatus};
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
-use super::{RuntimeContext, convert, launching, readiness};
+use super::{RuntimeContext, convert, feature_files, launching, readiness};
 use crate::os::forensics::Bundle;
 use crate::os::{CommandResult, RunHold};
 use crate::os_text::{exit_text, signal_name};
@@ -205,6 +205,9 @@ impl Actor for ModuleActor {
         msg: ModuleMsg,
         state: &mut ModuleActorState,
     ) -> Result<(), ActorProcessingErr> {
+        if let ModuleMsg::Event(RunEvent::StartRequested { .. }) = msg {
+            feature_files::until_written(&state.ctx, state.id).await;
+        }
         match msg {
             ModuleMsg::Event(event) => state.note(event),
             ModuleMsg::Process(event) => state.on_process_event(&myself, event),

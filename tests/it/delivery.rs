@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mainstay_protocol::{ModuleState, SystemStatus};
 
-use crate::daemon::{Daemon, binary, misbehave, script};
+use crate::daemon::{Daemon, binary, kill, misbehave, script};
 use crate::reload::edit;
 
 /// Nothing is applied by itself, so that each result is seen.
@@ -84,16 +84,18 @@ fn a_command_tells_a_module_and_its_failure_rolls_back() {
     assert_ne!(one.pid, pid);
 }
 
+/// Prints the features in its file when it starts and when it is told.
+const READS: &str = "now() { tr -d \" \\n\" < \"$MAINSTAY_FEATURES_FILE\"; }\n\
+     trap 'echo now $(now)' HUP; echo up $(now)\nwhile :; do sleep 0.05; done";
+
 #[test]
 fn a_module_without_the_sdk_is_told_of_its_features_and_goes_on() {
-    let reads = "now() { tr -d \" \\n\" < \"$MAINSTAY_FEATURES_FILE\"; }\n\
-                 trap 'echo now $(now)' HUP; echo up $(now)\nwhile :; do sleep 0.05; done";
     let modules = |features: &str| {
         format!(
             "[features]\n{features}\n[module.one]\ncommand = {}\nreload_signal = \"SIGHUP\"\n\
              [module.two]\ncommand = {}\n\
              reload_command = [\"/bin/sh\", \"-c\", \"echo features $MAINSTAY_FEATURES > told\"]\n",
-            script(reads),
+            script(READS),
             misbehave("")
         )
     };
@@ -142,6 +144,56 @@ fn a_features_file_that_its_module_makes_endless_is_replaced_and_not_read() {
     assert!(file.len() < 1000, "{}", file.len());
     let most = most_memory(&daemon);
     assert!(most < 500_000, "{most} kB");
+}
+
+#[test]
+fn a_degraded_module_without_the_sdk_is_told_when_it_is_whole_again() {
+    let daemon = launch(&format!(
+        "[features]\nthumbnails = true\n[recovery]\nstable_after = \"1s\"\n\
+         backoff = {{ initial = \"0s\", floor = \"0s\" }}\n\
+         [module.one]\ncommand = {}\nreload_signal = \"SIGHUP\"\n[module.one.recovery]\n\
+         max_attempts = 0\non_failure = [\"degrade\", \"stop\"]\n\
+         degrade = {{ disable = [\"thumbnails\"] }}\n",
+        script(READS)
+    ));
+    daemon.wrote("one", "up {\"thumbnails\":true}");
+    let pid = daemon.module("one").pid.expect("it runs");
+    kill(pid, libc::SIGKILL);
+    daemon.wrote("one", "up {\"thumbnails\":false}");
+    daemon.wrote("one", "now {\"thumbnails\":true}");
+    assert!(daemon.module("one").degraded.is_empty());
+}
+
+#[test]
+fn a_folder_of_features_that_does_not_answer_holds_nobody_up() {
+    let modules = |features: &str| {
+        format!(
+            "[features]\n{features}\n[module.one]\ncommand = {}\nreload_signal = \"SIGHUP\"\n\
+             [module.two]\ncommand = {}\nreload_signal = \"SIGHUP\"\n",
+            script(READS),
+            script(READS)
+        )
+    };
+    let daemon = launch(&modules("a = false\nb = false"));
+    daemon.wrote("one", "up {\"a\":false,\"b\":false}");
+    // Who reads the features that were there waits until somebody writes.
+    let file = daemon.path("run/settings/features/one.json");
+    fs::remove_file(&file).expect("a file");
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    reload(&daemon, &modules("a = true\nb = false"), 0);
+    let before = daemon.module("two");
+    kill(before.pid.expect("it runs"), libc::SIGKILL);
+    daemon.until_view("a new run", "two", |view| {
+        view.generation > before.generation && view.state == ModuleState::Running
+    });
+    reload(&daemon, &modules("a = true\nb = true"), 0);
+    drop(fs::File::options().write(true).open(&file).expect("it is read"));
+    for name in ["one", "two"] {
+        daemon.wrote(name, "now {\"a\":true,\"b\":true}");
+    }
+    let output = daemon.output("one");
+    let first = "\"a\":true,\"b\":false";
+    assert!(!output.contains(first), "the newest counts: {output}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Never decides what follows: policy does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{AdoptedProcess, LifecycleEvent};
@@ -12,7 +13,7 @@ use mainstay_policy::states;
 use super::LifecycleActorState;
 use super::requests::OpenRequest;
 use crate::actors::module_memory::ModuleMemory;
-use crate::actors::record;
+use crate::actors::{feature_files, record};
 
 /// What is known of one module from before.
 #[derive(Debug)]
@@ -60,6 +61,10 @@ impl LifecycleActorState {
                     alive,
                 },
             );
+            if self.policy.view(module).degraded {
+                self.ctx.degraded.get(module).store(true, Ordering::Relaxed);
+                feature_files::refresh(&self.ctx, module);
+            }
             self.adopt_removed(module);
             if let Some((generation, exit)) = ended {
                 let what = match alive {

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::recovery_trials::RecoveryMsg;
 use super::super::root::RootMsg;
-use super::super::{ConsoleMessage, RuntimeContext, convert, features};
+use super::super::{ConsoleMessage, RuntimeContext, convert, feature_files};
 use super::{LifecycleActorState, STOP_MARGIN};
 
 /// How long a degraded module may take to connect and to answer.
@@ -180,7 +180,7 @@ impl LifecycleActorState {
                 .announce(ConsoleMessage::System(&format!("{name} runs {text}")));
         }
         tell_module(&self.ctx, module, generation, degraded);
-        features::refresh(&self.ctx, module);
+        feature_files::refresh(&self.ctx, module);
         self.tell_dependents(module, degraded);
     }
 
