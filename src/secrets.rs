@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest, Sha256};
 
-use crate::os::private;
+use crate::config::KeySource;
+use crate::os::{keyring, private};
 
 /// How an encrypted value begins.
 pub(crate) const PREFIX: &str = "age:";
@@ -21,7 +22,7 @@ const KEY_FILE_MAX: u64 = 64 << 10;
 /// A plain secret. It is overwritten when it is dropped.
 pub(crate) struct Secret(SecretBox<Vec<u8>>);
 
-/// The keys of a file; the first one encrypts, each of them decrypts.
+/// The keys of one place; the first one encrypts, each of them decrypts.
 pub(crate) struct SecretKeys(Vec<age::x25519::Identity>);
 
 /// Why a key or a value cannot be used. It never holds a part of a secret.
@@ -31,6 +32,15 @@ pub(crate) enum SecretError {
     #[error("cannot read the key {path}: {source}; `mainstay secret set` creates one")]
     Key {
         path: String,
+        source: std::io::Error,
+    },
+    /// The keyring has it not, or cannot be used.
+    #[error(
+        "cannot read the key {name} in the keyring of the kernel: {source}; \
+         `mainstay secret store-key` puts it there"
+    )]
+    Keyring {
+        name: String,
         source: std::io::Error,
     },
     /// Others may read it.
@@ -75,11 +85,29 @@ impl SecretKeys {
         SecretKeys(vec![age::x25519::Identity::generate()])
     }
 
-    /// Reads a key file; only this user, or root, may have access to it.
+    /// Reads the keys of a place.
     ///
     /// # Errors
     /// It is not there, open to others, or has no key.
-    pub(crate) fn load(path: &Path) -> Result<SecretKeys, SecretError> {
+    pub(crate) fn load(source: &KeySource) -> Result<SecretKeys, SecretError> {
+        match source {
+            KeySource::File(path) => SecretKeys::load_file(path),
+            KeySource::Keyring(name) => {
+                let failed = |source| SecretError::Keyring {
+                    name: name.clone(),
+                    source,
+                };
+                let bytes = keyring::read(name).map_err(failed)?;
+                SecretKeys::parse(bytes, || source.to_string())
+            }
+        }
+    }
+
+    /// Reads a key file; only this user, or root, may have access to it.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(crate) fn load_file(path: &Path) -> Result<SecretKeys, SecretError> {
         let shown = || path.display().to_string();
         let bytes = private::read_private(path, KEY_FILE_MAX).map_err(|source| {
             match source.kind() == std::io::ErrorKind::PermissionDenied {
@@ -90,6 +118,17 @@ impl SecretKeys {
                 },
             }
         })?;
+        SecretKeys::parse(bytes, shown)
+    }
+
+    /// The keys in the text of a key file.
+    ///
+    /// # Errors
+    /// It has none.
+    pub(crate) fn parse(
+        bytes: Vec<u8>,
+        shown: impl Fn() -> String,
+    ) -> Result<SecretKeys, SecretError> {
         let text = Secret::new(bytes);
         let text = std::str::from_utf8(text.expose()).unwrap_or_default();
         let keys = text.lines().filter_map(|line| line.trim().parse().ok());
@@ -111,14 +150,25 @@ impl SecretKeys {
     /// # Errors
     /// What the system says.
     pub(crate) fn save(&self, path: &Path) -> std::io::Result<()> {
+        private::write(path, self.text().expose(), None)
+    }
+
+    /// Puts the keys into the keyring of the kernel.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn store(&self, name: &str) -> std::io::Result<()> {
+        keyring::store(name, self.text().expose())
+    }
+
+    fn text(&self) -> Secret {
         let mut text = String::from("# Decrypts the secrets of mainstay. Keep a copy elsewhere.\n");
         for key in &self.0 {
             text.push_str(&format!("# public key: {}\n", key.to_public()));
             text.push_str(key.to_string().expose_secret());
             text.push('\n');
         }
-        let text = Secret::new(text.into_bytes());
-        private::write(path, text.expose(), None)
+        Secret::new(text.into_bytes())
     }
 
     /// Encrypts a value.
@@ -191,7 +241,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("secret.key");
         assert!(matches!(
-            SecretKeys::load(&path),
+            SecretKeys::load_file(&path),
             Err(SecretError::Key { .. })
         ));
         let keys = SecretKeys::generate();
@@ -199,14 +249,14 @@ mod tests {
         let sealed = keys
             .encrypt(&Secret::new(b"x".to_vec()))
             .expect("encrypted");
-        assert!(SecretKeys::load(&path).is_ok_and(|keys| keys.decrypt(&sealed).is_ok()));
+        assert!(SecretKeys::load_file(&path).is_ok_and(|keys| keys.decrypt(&sealed).is_ok()));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             let open = std::fs::Permissions::from_mode(0o640);
             std::fs::set_permissions(&path, open).expect("changed");
             assert!(matches!(
-                SecretKeys::load(&path),
+                SecretKeys::load_file(&path),
                 Err(SecretError::OpenKey(_))
             ));
         }
@@ -218,7 +268,7 @@ mod tests {
             std::fs::set_permissions(&path, closed).expect("changed");
         }
         assert!(matches!(
-            SecretKeys::load(&path),
+            SecretKeys::load_file(&path),
             Err(SecretError::NoKey(_))
         ));
     }

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 
 use mainstay_protocol::enums::CliExitCode;
 
-use super::args::{GlobalArgs, SecretArgs, SecretValueArgs, SecretVerb};
+use super::args::{GlobalArgs, SecretArgs, SecretValueArgs, SecretVerb, StoreKeyArgs};
 use super::error::CliError;
 use super::terminal;
-use crate::config::{self, ConfigSources, Configuration};
+use crate::config::{self, ConfigSources, Configuration, KeySource};
 use crate::os::private;
 use crate::secrets::{SECRET_MAX, Secret, SecretKeys};
+
+/// The longest key that is read from standard input.
+const KEY_BYTES_MAX: u64 = 64 << 10;
 
 pub(crate) fn run(args: &SecretArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let sources = ConfigSources::find(global.config.as_deref(), &[]);
@@ -26,6 +29,7 @@ pub(crate) fn run(args: &SecretArgs, global: &GlobalArgs) -> Result<CliExitCode,
         SecretVerb::Set(value) => set(value, &configuration, file, false),
         SecretVerb::Rotate(value) => set(value, &configuration, file, true),
         SecretVerb::Rekey => rekey(&configuration, file),
+        SecretVerb::StoreKey(args) => store_key(args, &configuration),
         SecretVerb::List => list(&configuration),
     }
 }
@@ -47,15 +51,15 @@ fn set(
         );
         return Err(failed(text));
     }
-    let path = &configuration.system.secret_key;
-    let is_new = path.symlink_metadata().is_err();
-    if is_new {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        private::private_dir(folder)
-            .and_then(|()| SecretKeys::generate().save(path))
-            .map_err(|error| failed(format!("cannot write {}: {error}", path.display())))?;
+    let source = &configuration.system.secret_key;
+    let mut is_new = false;
+    if let KeySource::File(path) = source
+        && path.symlink_metadata().is_err()
+    {
+        make_key(path)?;
+        is_new = true;
     }
-    let keys = SecretKeys::load(path).map_err(failed)?;
+    let keys = SecretKeys::load(source).map_err(failed)?;
     let sealed = keys.encrypt(&value(args)?).map_err(failed)?;
     file.values.insert(args.name.clone(), sealed);
     file.write()?;
@@ -63,8 +67,7 @@ fn set(
     if is_new {
         let _ = writeln!(
             text,
-            "made the key {}: keep a copy elsewhere, without it no secret can be read",
-            path.display()
+            "made the key {source}: keep a copy elsewhere, without it no secret can be read"
         );
     }
     let users = users(configuration, &args.name);
@@ -77,6 +80,50 @@ fn set(
         false => text.push_str(&format!("used by {}\n", users.join(", "))),
     }
     terminal::print(&text)?;
+    Ok(CliExitCode::Ok)
+}
+
+/// Makes a key file; returns its keys.
+fn make_key(path: &Path) -> Result<SecretKeys, CliError> {
+    let keys = SecretKeys::generate();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = private::private_dir(folder).and_then(|()| keys.save(path));
+    written.map_err(|error| failed(format!("cannot write {}: {error}", path.display())))?;
+    Ok(keys)
+}
+
+/// Puts a key into the keyring that the configuration names.
+fn store_key(args: &StoreKeyArgs, configuration: &Configuration) -> Result<CliExitCode, CliError> {
+    let KeySource::Keyring(name) = &configuration.system.secret_key else {
+        let text = "cannot store the key: mainstay.secret_key is a file; write \
+                    `secret_key = \"keyring:NAME\"` first";
+        return Err(failed(text));
+    };
+    let keys = match (&args.new, &args.from) {
+        (Some(path), _) if path.symlink_metadata().is_ok() => {
+            let text = format!("cannot write {}: there is such a file", path.display());
+            return Err(failed(text));
+        }
+        (Some(path), _) => make_key(path)?,
+        (None, Some(path)) => SecretKeys::load_file(path).map_err(failed)?,
+        (None, None) => {
+            let mut bytes = Vec::new();
+            let mut input = std::io::stdin().take(KEY_BYTES_MAX);
+            input.read_to_end(&mut bytes).map_err(failed)?;
+            SecretKeys::parse(bytes, || "on standard input".to_owned()).map_err(failed)?
+        }
+    };
+    keys.store(name).map_err(|error| {
+        failed(format!(
+            "cannot put the key {name} into the keyring of the kernel: {error}"
+        ))
+    })?;
+    let copy = args.new.as_deref().map_or_else(String::new, |path| {
+        format!("wrote it to {}: keep it elsewhere\n", path.display())
+    });
+    terminal::print(&format!(
+        "the key {name} is in the keyring of the kernel until the machine ends\n{copy}"
+    ))?;
     Ok(CliExitCode::Ok)
 }
 
@@ -127,8 +174,12 @@ fn rekey(configuration: &Configuration, mut file: SecretFile) -> Result<CliExitC
         );
         return Err(failed(text));
     }
-    let path = &configuration.system.secret_key;
-    let old = SecretKeys::load(path).map_err(failed)?;
+    let KeySource::File(path) = &configuration.system.secret_key else {
+        let text = "cannot rekey: the new key would be in the keyring alone; write a file as \
+                    mainstay.secret_key, rekey, then run `mainstay secret store-key`";
+        return Err(failed(text));
+    };
+    let old = SecretKeys::load_file(path).map_err(failed)?;
     let new = SecretKeys::generate();
     for (name, sealed) in &mut file.values {
         let named = |error| failed(format!("cannot rekey {name}: {error}"));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mainstay_process::{Isolation, Limits, ListenerOwner, Probe, ProbeRole, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
+pub use super::key_source::KeySource;
 pub use super::schema::choices::{EnforcementPolicy, LogFormat, ReloadMode};
 pub use super::schema::compound::Principal;
 use super::schema::system::{ForensicsSection, IpcSection};
@@ -48,7 +49,7 @@ pub struct SystemConfig {
     pub chaos_allowed: bool,
     /// The key that decrypts secrets.
     #[serde(default)]
-    pub secret_key: PathBuf,
+    pub secret_key: KeySource,
     /// Encrypted values.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,

@@ -17,7 +17,9 @@ use super::default_dirs;
 use super::env_file::EnvFiles;
 use super::fingerprint::fingerprint;
 use super::groups;
-use super::launch::{Feature, ForensicsConfig, IpcConfig, LaunchSpec, LogConfig, SystemConfig};
+use super::launch::{
+    Feature, ForensicsConfig, IpcConfig, KeySource, LaunchSpec, LogConfig, SystemConfig,
+};
 use super::layers::{MergedLayers, read_all};
 use super::lower_module::{lower_module, lower_recovery};
 use super::paths::normalize;
@@ -480,8 +482,8 @@ fn lower_system(
             format: logs.format,
         },
         secret_key: match &sections.mainstay.secret_key {
-            Some(path) => normalize(&merged.project.join(&path.0)),
-            None => state_dir.join("secret.key"),
+            Some(text) => KeySource::of(&text.0, &merged.project, &sections.mainstay.name.text),
+            None => KeySource::File(state_dir.join("secret.key")),
         },
         state_dir,
         runtime_dir,

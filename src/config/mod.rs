@@ -19,6 +19,7 @@ mod fingerprint;
 mod groups;
 mod hints;
 mod isolation;
+mod key_source;
 mod key_table;
 mod launch;
 mod layers;
@@ -48,8 +49,8 @@ pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, asked_isolation, check_enforcement};
 pub(crate) use hints::closest;
 pub use launch::{
-    EnforcementPolicy, Feature, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
-    ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse, SystemConfig,
+    EnforcementPolicy, Feature, IpcConfig, KeySource, LaunchSpec, LogConfig, LogFormat, Principal,
+    ProbeKind, ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse, SystemConfig,
 };
 pub use lookup::UnknownKey;
 pub(crate) use lower::load_watched;

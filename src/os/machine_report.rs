@@ -32,6 +32,7 @@ pub(crate) fn report(enforcement: &Enforcement, state_dir: &Path) -> DoctorRepor
         clock(),
         pressure(),
         network(),
+        keyring(),
         disk(state_dir),
     ];
     DoctorReport {
@@ -129,6 +130,16 @@ fn network() -> Option<MachineCheck> {
         false => "not counted on this system",
     };
     Some(check("network", true, text.to_owned(), ""))
+}
+
+/// Where the key of secrets may be beside a file.
+fn keyring() -> Option<MachineCheck> {
+    let text = match (cfg!(target_os = "linux"), super::keyring::is_usable()) {
+        (true, true) => "the key of secrets may be in that of the kernel, until the machine ends",
+        (true, false) => "not to be used by this process: the key of secrets has to be a file",
+        (false, _) => "only that of Linux is supported: the key of secrets has to be a file",
+    };
+    Some(check("keyring", true, text.to_owned(), ""))
 }
 
 fn disk(state_dir: &Path) -> Option<MachineCheck> {

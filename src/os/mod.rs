@@ -30,6 +30,7 @@ pub(crate) mod handshake;
 pub(crate) mod holder_client;
 #[cfg_attr(windows, path = "kept_files_windows.rs")]
 pub(crate) mod kept_files;
+pub(crate) mod keyring;
 #[cfg(target_os = "linux")]
 mod listeners;
 pub(crate) mod log_index;

@@ -187,7 +187,12 @@ fn a_folder_of_features_that_does_not_answer_holds_nobody_up() {
         view.generation > before.generation && view.state == ModuleState::Running
     });
     reload(&daemon, &modules("a = true\nb = true"), 0);
-    drop(fs::File::options().write(true).open(&file).expect("it is read"));
+    drop(
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .expect("it is read"),
+    );
     for name in ["one", "two"] {
         daemon.wrote(name, "now {\"a\":true,\"b\":true}");
     }

@@ -40,6 +40,69 @@ fn set(dir: &Path, name: &str, value: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// A key of the kernel's keyring that goes with the test.
+#[cfg(target_os = "linux")]
+struct KernelKey(String);
+
+#[cfg(target_os = "linux")]
+impl Drop for KernelKey {
+    fn drop(&mut self) {
+        use linux_keyutils::{KeyRing, KeyRingIdentifier};
+        let ring = KeyRing::from_special_id(KeyRingIdentifier::User, false);
+        let _never_stored = ring.and_then(|ring| ring.unlink_key(ring.search(&self.0)?));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_key_may_be_in_the_keyring_of_the_kernel() {
+    use linux_keyutils::{KeyRing, KeyRingIdentifier};
+    if KeyRing::from_special_id(KeyRingIdentifier::User, true).is_err() {
+        eprintln!("no keyring may be used here: not tested");
+        return;
+    }
+    let name = format!("test-{}", std::process::id());
+    let key = KernelKey(format!("mainstay:{name}"));
+    let dir = prepare(&format!("secret_key = \"keyring:{name}\""), "");
+    let refused = |words: &[&str], why: &str| {
+        let output = secret(dir.path(), words, FILE);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(why), "{text}");
+    };
+    refused(&["set", "db"], "`mainstay secret store-key` puts it there");
+    refused(&["store-key"], "no AGE-SECRET-KEY");
+    let copy = dir.path().join("copy/secret.key");
+    let file = copy.display().to_string();
+    let output = secret(dir.path(), &["store-key", "--new", &file], "");
+    assert!(output.status.success(), "{output:?}");
+    refused(&["store-key", "--new", &file], "there is such a file");
+    refused(&["rekey"], "the new key would be in the keyring alone");
+    set(dir.path(), "db", FILE);
+    let path = dir.path().join("config/mainstay.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    let take = script("cp \"$DB\" got-file; exec $misbehave");
+    let module = format!(
+        "[module.web]\ncommand = {take}\nsecrets = [\"db\"]\n\
+         env = {{ DB = \"${{secrets_dir}}/db\" }}\n"
+    );
+    fs::write(&path, text + &module).expect("a configuration");
+    // The key of the copy is the one in the keyring, which is stored again over itself.
+    let output = secret(dir.path(), &["store-key", "--from", &file], "");
+    assert!(output.status.success(), "{output:?}");
+    fs::remove_file(&copy).expect("the copy is kept elsewhere");
+    let daemon = Daemon::launch_in(dir);
+    daemon.wait("the module to have its secret", || {
+        let got = fs::read_to_string(daemon.path("got-file")).unwrap_or_default();
+        (got == FILE).then_some(())
+    });
+    let state = daemon.path("state/secret.key");
+    assert!(!state.exists(), "the key is on no disk");
+    // A machine that was started again has it no more.
+    drop(key);
+    let output = secret(daemon.dir.path(), &["set", "other"], "x");
+    assert!(!output.status.success(), "{output:?}");
+}
+
 /// A system whose module `web` copies what it got, beside one that uses no secret.
 fn system() -> TempDir {
     let dir = prepare("", "");

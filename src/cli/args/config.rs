@@ -128,6 +128,7 @@ pub(crate) struct ConfigChangeArgs {
 #[command(after_help = "Examples:
   mainstay secret set db-password < password.txt
   mainstay secret set token --generate
+  mainstay secret store-key --from /media/usb/secret.key
   mainstay secret list")]
 pub(crate) struct SecretArgs {
     #[command(subcommand)]
@@ -142,8 +143,21 @@ pub(crate) enum SecretVerb {
     Rotate(SecretValueArgs),
     /// Encrypt all values for a new key, which replaces the old one
     Rekey,
+    /// Put the key into the keyring of the kernel, where `secret_key = "keyring:NAME"`
+    StoreKey(StoreKeyArgs),
     /// List the names and the modules that use each
     List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreKeyArgs {
+    /// The key file [default: standard input]
+    #[arg(long, value_name = "FILE", conflicts_with = "new")]
+    pub(crate) from: Option<PathBuf>,
+    /// Make a key and write it to this file, to be kept elsewhere: a restart of the machine
+    /// empties the keyring
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -41,8 +41,9 @@ section! {
         /// Folders whose `module.toml` registers a module each, relative to the file that says so;
         /// `*` stands for any part of one name.
         Live modules: Vec<String> = Vec::new();
-        /// The key that decrypts `[secrets]`: a file that mainstay's user alone may read. Without
-        /// it: `secret.key` in the state directory.
+        /// The key that decrypts `[secrets]`: a file that mainstay's user alone may read, or
+        /// "keyring:NAME", the kernel's keyring of that user (Linux). Without it: `secret.key` in
+        /// the state directory.
         Live secret_key: Option<Template> = None;
         /// "auto": a saved file is applied; "manual": only `mainstay reload` applies it.
         Live reload: ReloadMode = ReloadMode::Auto;
