@@ -19,6 +19,8 @@ use crate::os::{machine_id, private};
 
 /// Timeout of telling a module.
 const TELL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read of a file that may hold the features already, bytes.
+const FORMER_MAX: u64 = 1 << 20;
 
 impl RuntimeContext {
     /// Each configured feature, and whether it is on for a module.
@@ -87,9 +89,10 @@ pub(super) fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
     let Some(path) = ctx.features_file(module) else {
         return false;
     };
+    // Read first: it may take long, and what holds then is written. It is the module's own, which may
+    // have made it as long as it likes.
+    let former = private::read_regular(&path, FORMER_MAX).ok();
     let text = serde_json::to_vec_pretty(&ctx.features(module)).unwrap_or_default();
-    // It is the module's own, which may have made it as long as it likes.
-    let former = private::read_regular(&path, text.len() as u64 + 1).ok();
     if former.as_deref() == Some(&text) {
         return false;
     }
