@@ -2,8 +2,8 @@
 //! Owns the note that the holder carries from one to the next, and the event of the result.
 //! Never replaces anything: the holder does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_process::Instance;
@@ -14,12 +14,14 @@ use serde_json::json;
 
 use super::RuntimeContext;
 use super::event_recorder::EventBuilder;
-use crate::os::{CHANNEL_VERSION, UpgradeReport, UpgradeState};
+use crate::os::{CHANNEL_VERSION, UpgradeReport, UpgradeState, machine};
 use crate::{journal, plan_store};
 
 /// Under which name the holder keeps the number of the last upgrade whose result was recorded; no
 /// module has a dot in its name.
 const RECORD: &str = "mainstay.upgrade";
+/// The same for the program of the holder that was recorded last: its version and file.
+const HOLDER_RECORD: &str = "mainstay.holder";
 /// How long the result may take to be committed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,10 +84,20 @@ pub(crate) struct UpgradeNote {
     pub(crate) requested_at: Timestamp,
 }
 
-/// The last upgrade that the holder knows of.
+/// The program of the holder.
+#[derive(Debug, Default)]
+struct HolderProgram {
+    /// Empty: it is not known.
+    version: String,
+    /// Why it is not that of this runtime.
+    problem: Option<String>,
+}
+
+/// The last upgrade that the holder knows of, and its own.
 #[derive(Debug, Default)]
 pub(crate) struct LastUpgrade {
     report: Option<(UpgradeReport, UpgradeNote)>,
+    holder: Mutex<HolderProgram>,
     /// This runtime is ready: an upgrade to it is done.
     ready: AtomicBool,
 }
@@ -98,12 +110,32 @@ impl From<Option<UpgradeReport>> for LastUpgrade {
         });
         LastUpgrade {
             report,
-            ready: AtomicBool::new(false),
+            ..LastUpgrade::default()
         }
     }
 }
 
 impl LastUpgrade {
+    /// The version of the holder's program, if it is known.
+    pub(crate) fn holder_version(&self) -> Option<String> {
+        let version = lock(&self.holder).version.clone();
+        (!version.is_empty()).then_some(version)
+    }
+
+    /// What a person should know of the holder's program.
+    pub(crate) fn holder_issue(&self, pid: u32) -> Option<String> {
+        let holder = lock(&self.holder);
+        let problem = holder.problem.as_ref()?;
+        let version = match &*holder.version {
+            "" => String::new(),
+            version => format!(" of version {version}"),
+        };
+        Some(format!(
+            "the holder (pid {pid}) keeps its program{version}: {problem}; the next `mainstay up` \
+             starts it with the new one"
+        ))
+    }
+
     /// As clients see it.
     pub(crate) fn view(&self) -> Option<UpgradeView> {
         let (report, note) = self.report.as_ref()?;
@@ -133,6 +165,7 @@ impl LastUpgrade {
 /// Records the result of the last upgrade; again only if this runtime dies before the holder knows
 /// that it is committed. The holder knows that this runtime is ready.
 pub(crate) fn on_ready(ctx: &Arc<RuntimeContext>) {
+    note_holder_program(ctx);
     let last = &ctx.upgrade;
     last.ready.store(true, Ordering::Relaxed);
     let Some((view, (_, note))) = last.view().zip(last.report.as_ref()) else {
@@ -155,12 +188,69 @@ pub(crate) fn on_ready(ctx: &Arc<RuntimeContext>) {
     let event = EventBuilder::of(kind).payload(payload);
     ctx.recorder
         .record(event.administrative(note.requester.clone()));
+    save_when_written(ctx, record, number);
+}
+
+/// Keeps a record once all that was recorded so far is in the journal.
+fn save_when_written(ctx: &Arc<RuntimeContext>, record: Instance, text: String) {
     let ctx = Arc::clone(ctx);
     tokio::task::spawn_blocking(move || {
         if ctx.recorder.journal().flush(FLUSH_TIMEOUT) {
-            ctx.os.save_record(&record, number);
+            ctx.os.save_record(&record, text);
         }
     });
+}
+
+/// Records that the holder executes another program than a runtime has recorded last: the one that
+/// requested it may have died before the answer.
+fn note_holder_program(ctx: &Arc<RuntimeContext>) {
+    let Some(file) = machine::program_identity(ctx.holder_pid) else {
+        return;
+    };
+    let is_own = machine::program_identity(std::process::id()) == Some(file);
+    let file = format!("{}:{}", file.0, file.1);
+    let record = Instance::new(HOLDER_RECORD, 1);
+    let saved = ctx.os.saved_record(&record);
+    let before = saved.as_deref().and_then(|text| text.split_once(' '));
+    let version = match before {
+        _ if is_own => env!("CARGO_PKG_VERSION"),
+        Some((version, known)) if known == file => version,
+        _ => return,
+    };
+    version.clone_into(&mut lock(&ctx.upgrade.holder).version);
+    let text = format!("{version} {file}");
+    if saved.as_ref() == Some(&text) {
+        return;
+    }
+    if let Some((from, _)) = before {
+        let payload = json!({ "from": from, "to": version });
+        let event = EventBuilder::of(EventKind::HolderUpgraded);
+        ctx.recorder.record(event.payload(payload));
+    }
+    save_when_written(ctx, record, text);
+}
+
+/// The holder executes the program of this runtime, or keeps its own; `is_last`: as long as this
+/// runtime lives.
+pub(crate) fn on_holder_executed(
+    ctx: &Arc<RuntimeContext>,
+    problem: Option<String>,
+    is_last: bool,
+) {
+    lock(&ctx.upgrade.holder).problem.clone_from(&problem);
+    let Some(problem) = problem else {
+        return note_holder_program(ctx);
+    };
+    if is_last {
+        let (from, to) = (ctx.upgrade.holder_version(), env!("CARGO_PKG_VERSION"));
+        let payload = json!({ "from": from, "to": to, "reason": problem });
+        let event = EventBuilder::of(EventKind::HolderUpgradeFailed);
+        ctx.recorder.record(event.payload(payload));
+    }
+}
+
+fn lock(holder: &Mutex<HolderProgram>) -> MutexGuard<'_, HolderProgram> {
+    holder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

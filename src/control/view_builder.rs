@@ -246,6 +246,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
              go on with `fg` or `kill -CONT {pid}`"
         ));
     }
+    issues.extend(ctx.upgrade.holder_issue(ctx.holder_pid));
     for id in ctx.plan().ids() {
         module_issues(ctx, id, &mut issues);
     }
@@ -267,6 +268,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         runtime_values: runtime_values(ctx),
         pid: std::process::id(),
         holder_pid: ctx.holder_pid,
+        holder_version: ctx.upgrade.holder_version(),
         uptime_ms: u64::try_from(ctx.os.now().since(ctx.up_since).as_millis()).unwrap_or(u64::MAX),
         modules: counts(ctx),
         usage: now.machine,

@@ -71,15 +71,17 @@ pub fn describe(event: &Event) -> String {
         | EventKind::ConfigRejected
         | EventKind::ConfigRolledBack
         | EventKind::ConfigProblemCleared => configuration(event.kind, facts),
-        EventKind::OperationFinished => finished(event, facts),
+        EventKind::RuntimeUpgraded
+        | EventKind::RuntimeUpgradeFailed
+        | EventKind::HolderUpgraded
+        | EventKind::HolderUpgradeFailed => upgrade(event, facts),
+        EventKind::OperationFinished => operation(event, facts) + " " + &operation_result(event),
         EventKind::SystemStatusChanged
         | EventKind::SystemOverloaded
         | EventKind::SystemResumed
         | EventKind::ActorRestarted
         | EventKind::RuntimeStarted
         | EventKind::RuntimeReturned
-        | EventKind::RuntimeUpgraded
-        | EventKind::RuntimeUpgradeFailed
         | EventKind::ClientRefused
         | EventKind::JournalGap => system(event, facts),
     }
@@ -422,7 +424,6 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
             let reason = prefixed("; last runtime: ", facts.text("reason"));
             format!("the runtime returned{away}{adopted}{exits}{reason}")
         }
-        EventKind::RuntimeUpgraded | EventKind::RuntimeUpgradeFailed => upgrade(event, facts),
         EventKind::ClientRefused => {
             let method = prefixed(" ", facts.text("method"));
             let code = prefixed(": ", facts.text("code"));
@@ -436,10 +437,6 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
     }
 }
 
-fn finished(event: &Event, facts: PayloadReader<'_>) -> String {
-    format!("{} {}", operation(event, facts), operation_result(event))
-}
-
 fn upgrade(event: &Event, facts: PayloadReader<'_>) -> String {
     let program = prefixed(" to ", facts.text("program"));
     let version = match (facts.text("from"), facts.text("to")) {
@@ -447,11 +444,13 @@ fn upgrade(event: &Event, facts: PayloadReader<'_>) -> String {
         (_, Some(to)) => format!(" (version {to})"),
         _ => String::new(),
     };
-    if event.kind == EventKind::RuntimeUpgraded {
-        return format!("the runtime was upgraded{program}{version}");
-    }
     let reason = prefixed(": ", facts.text("reason"));
-    format!("the upgrade{program}{version} was rolled back{reason}")
+    match event.kind {
+        EventKind::RuntimeUpgraded => format!("the runtime was upgraded{program}{version}"),
+        EventKind::HolderUpgraded => format!("the holder follows the runtime{version}"),
+        EventKind::HolderUpgradeFailed => format!("the holder keeps its program{reason}"),
+        _ => format!("the upgrade{program}{version} was rolled back{reason}"),
+    }
 }
 
 fn gap(facts: PayloadReader<'_>) -> String {

@@ -28,14 +28,18 @@ use super::usage::MachineSample;
 
 /// The program of this process, unless that process runs it too.
 pub(crate) fn own_program_unless_of(pid: u32) -> Option<OwnedFd> {
-    let identity = |path: &str| fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
-    let theirs = identity(&format!("/proc/{pid}/exe"))?;
-    if identity("/proc/self/exe")? == theirs {
+    if program_identity(std::process::id())? == program_identity(pid)? {
         return None;
     }
     let mut options = fs::File::options();
     let options = options.read(true).custom_flags(libc::O_PATH);
     options.open("/proc/self/exe").ok().map(OwnedFd::from)
+}
+
+/// Which program a process executes: device and number of its file.
+pub(crate) fn program_identity(pid: u32) -> Option<(u64, u64)> {
+    let seen = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((seen.dev(), seen.ino()))
 }
 
 /// The monotonic clock, time asleep not counted.

@@ -260,6 +260,12 @@ pub(crate) enum OsEvent {
     },
     /// Read the configuration again.
     ReloadRequested,
+    /// The holder executes the program of this runtime, or why it keeps its own.
+    HolderExecuted {
+        problem: Option<String>,
+        /// It is not requested again.
+        is_last: bool,
+    },
     /// Report that the runtime is alive.
     PingReceived,
     /// The holder is gone: the runtime has to stop what runs, in order.

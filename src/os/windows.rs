@@ -45,6 +45,11 @@ pub(crate) fn own_program_unless_of(_: u32) -> Option<std::convert::Infallible> 
 }
 
 /// As [`own_program_unless_of`].
+pub(crate) fn program_identity(_: u32) -> Option<(u64, u64)> {
+    None
+}
+
+/// As [`own_program_unless_of`].
 pub(crate) fn resume_holder(_: i32) -> Result<u8, String> {
     Err("cannot go on as a holder: this system has no way to do it".to_owned())
 }

@@ -116,6 +116,11 @@ wire_enum! {
         /// The other program was not ready in time, and the one before runs again; payload
         /// `{number, program, from, to, reason}`. An administrative row.
         RuntimeUpgradeFailed = "runtime.upgrade_failed",
+        /// After that the holder executes the program of the runtime, with the same process and all
+        /// that it keeps; payload `{from, to}`: the versions.
+        HolderUpgraded = "holder.upgraded",
+        /// The holder keeps the program before; payload `{from, to, reason}`.
+        HolderUpgradeFailed = "holder.upgrade_failed",
         /// A person or a program asked for an operation; payload `{operation}`: `start`, `stop`,
         /// `restart`; without a module it concerns the whole system. An administrative row.
         OperationRequested = "operation.requested",

@@ -219,6 +219,9 @@ pub struct SystemView {
     pub pid: u32,
     /// The holder's process.
     pub holder_pid: u32,
+    /// The version of the holder's program; null where that is not known.
+    #[serde(default)]
+    pub holder_version: Option<String>,
     /// Milliseconds since `up`.
     pub uptime_ms: u64,
     /// Modules by state, without those that are part of mainstay.

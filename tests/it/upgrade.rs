@@ -180,6 +180,14 @@ fn an_upgrade_under_traffic_touches_no_module_and_is_told() {
         assert_eq!(told[0].kind, EventKind::RuntimeUpgraded);
         assert_eq!(told[0].payload["program"], new.to_str().expect("a path"));
         assert!(told[0].actor.is_some(), "who requested it");
+        // The holder follows, and that is told.
+        let event = daemon.wait("the holder to follow", || followed(&daemon).pop());
+        assert_eq!(event.kind, EventKind::HolderUpgraded, "{event:?}");
+        assert_eq!(event.payload["to"], daemon.status().version);
+        let path = format!("/proc/{}/exe", daemon.holder());
+        assert_eq!(fs::read_link(path).expect("a program"), new);
+        let status = daemon.status();
+        assert_eq!(status.holder_version, Some(status.version));
         // Nothing of the journal is lost, and later runtimes are of the new program.
         assert_eq!(gaps(&daemon), 0);
         daemon.kill_runtime();
@@ -188,6 +196,15 @@ fn an_upgrade_under_traffic_touches_no_module_and_is_told() {
         let verified = daemon.cli(&["audit", "verify"]);
         assert!(verified.status.success(), "{verified:?}");
     });
+}
+
+/// What became of the program of the holder.
+fn followed(daemon: &Daemon) -> Vec<Event> {
+    let params = EventsParams {
+        kinds: vec![EventKind::HolderUpgraded, EventKind::HolderUpgradeFailed],
+        ..EventsParams::default()
+    };
+    daemon.client().events(&params).expect("events")
 }
 
 fn gaps(daemon: &Daemon) -> usize {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::super::config::{ConfigMsg, ReloadReply, ReloadRequest};
 use super::super::lifecycle::{CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
-use super::super::{ConsoleMessage, RuntimeContext, launching};
+use super::super::{ConsoleMessage, RuntimeContext, launching, upgrade};
 use super::RootMsg;
 use crate::os::OsEvent;
 
@@ -98,6 +98,9 @@ pub(crate) async fn route(
             }
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
             OsEvent::ReloadRequested => reload_by_signal(&ctx),
+            OsEvent::HolderExecuted { problem, is_last } => {
+                upgrade::on_holder_executed(&ctx, problem, is_last);
+            }
             // By way of root, whose reply shows the holder that the runtime responds.
             OsEvent::PingReceived => {
                 actor_refs.root.cast(RootMsg::Ping);

@@ -332,6 +332,8 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     runtime.returned: the runtime returned
     runtime.upgraded: the runtime was upgraded
     runtime.upgrade_failed: the upgrade was rolled back
+    holder.upgraded: the holder follows the runtime
+    holder.upgrade_failed: the holder keeps its program
     operation.requested: operation of storage requested
     operation.finished: operation of storage finished
     client.refused: a client was refused

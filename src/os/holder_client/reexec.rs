@@ -43,13 +43,15 @@ impl HolderClient {
             return;
         };
         self.handle.spawn(async move {
-            for _ in 0..ATTEMPTS_MAX {
+            for attempt in 1..=ATTEMPTS_MAX {
                 let Some(program) = machine::own_program_unless_of(holder) else {
                     return;
                 };
-                match client.reexec(program).await {
-                    None => return tracing::info!("the holder runs the program of this runtime"),
-                    Some(problem) => tracing::warn!(problem, "the holder keeps its program"),
+                let problem = client.reexec(program).await;
+                let is_last = problem.is_none() || attempt == ATTEMPTS_MAX;
+                let event = OsEvent::HolderExecuted { problem, is_last };
+                if client.facts.send(event).await.is_err() || is_last {
+                    return;
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }

@@ -129,6 +129,10 @@ fn payload(kind: EventKind) -> Value {
             "number": 2, "program": "/usr/bin/mainstay", "from": "0.1.0", "to": "0.2.0",
             "reason": "it ended with exit code 127",
         }),
+        EventKind::HolderUpgraded => json!({"from": "0.1.0", "to": "0.2.0"}),
+        EventKind::HolderUpgradeFailed => json!({
+            "from": "0.1.0", "to": "0.2.0", "reason": "it is not at rest: a start is in flight",
+        }),
         EventKind::OperationRequested => json!({"operation": "restart"}),
         EventKind::OperationFinished => {
             json!({"operation": "restart", "result": "done", "after_ms": 214})

@@ -567,6 +567,7 @@ fn system() -> SystemView {
         runtime_values: vec!["health.interval".to_owned()],
         pid: 101,
         holder_pid: 100,
+        holder_version: Some("0.1.0".to_owned()),
         uptime_ms: 7_260_000,
         modules: ModuleCounts {
             total: 9,
