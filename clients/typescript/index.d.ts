@@ -57,6 +57,8 @@ export interface Event {
 export interface LogLines {
   module: string;
   lines: string[];
+  /** For each line, what is known: the stream where `logs.streams` is "split". */
+  stamps?: { at?: string; run?: number; stream?: "stdout" | "stderr" }[];
   dropped_bytes?: number;
 }
 

@@ -12,6 +12,7 @@ use mainstay_protocol::{
 };
 
 use super::RuntimeContext;
+use crate::config::LogStreams;
 use crate::os::machine;
 
 /// The order for a module's main process.
@@ -24,6 +25,7 @@ pub(crate) fn main_request(
     let mut spawn = command_request(ctx, module, &launch.argv);
     spawn.generation = generation;
     spawn.output = Output::Log;
+    spawn.split_output = ctx.configuration().system.logs.streams == LogStreams::Split;
     spawn.stdin = launch.stdin;
     spawn.notify = spec.readiness == Readiness::Notify || spec.watchdog.is_some();
     spawn.watchdog_usec = spec

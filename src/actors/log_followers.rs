@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mainstay_policy::ModuleId;
-use mainstay_process::Instance;
+use mainstay_process::{Instance, StdStream};
 use tokio::sync::mpsc;
 
 use crate::os::Os;
@@ -19,6 +19,8 @@ const LAG_MAX: usize = 256;
 pub(crate) struct OutputChunk {
     /// What was written; whole lines where possible.
     pub(crate) text: String,
+    /// Where it was written to.
+    pub(crate) stream: StdStream,
     /// Bytes that were dropped before it.
     pub(crate) dropped_bytes: u64,
 }
@@ -101,12 +103,18 @@ impl LogFollowers {
     }
 
     /// Sends a chunk of output to every follower.
-    pub(crate) fn dispatch_output(&self, module: ModuleId, text: &str, dropped_bytes: u64) {
+    pub(crate) fn dispatch_output(
+        &self,
+        module: ModuleId,
+        (text, stream): (&str, StdStream),
+        dropped_bytes: u64,
+    ) {
         let mut taps = self.lock();
         for follower in taps.followers.get_mut(&module).into_iter().flatten() {
             let dropped = follower.dropped_bytes + dropped_bytes;
             let chunk = OutputChunk {
                 text: text.to_owned(),
+                stream,
                 dropped_bytes: dropped,
             };
             follower.dropped_bytes = match follower.to.try_send(chunk) {
@@ -136,12 +144,13 @@ mod tests {
             dropped_bytes: 0,
         };
         followers.lock().followers.insert(MODULE, vec![follower]);
-        followers.dispatch_output(MODULE, "first", 1);
-        followers.dispatch_output(MODULE, "second", 2);
+        followers.dispatch_output(MODULE, ("first", StdStream::Both), 1);
+        followers.dispatch_output(MODULE, ("second", StdStream::Both), 2);
         assert_eq!(chunks.try_recv().map(|chunk| chunk.dropped_bytes), Ok(1));
-        followers.dispatch_output(MODULE, "third", 3);
+        followers.dispatch_output(MODULE, ("third", StdStream::Stderr), 3);
         let third = chunks.try_recv().expect("a chunk");
         assert_eq!((third.text.as_str(), third.dropped_bytes), ("third", 11));
+        assert_eq!(third.stream, StdStream::Stderr);
         assert!(followers.is_tapped(MODULE));
         drop(chunks);
         assert!(!followers.is_tapped(MODULE));

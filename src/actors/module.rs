@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_policy::run::{RunEffect, RunEnd, RunEvent, RunMachine, RunReport, RunReportKind};
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::{
-    Exit, Exited, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
+    Exit, Exited, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep, StdStream,
 };
 use mainstay_protocol::EventKind;
 use mainstay_protocol::view::LastExit;
@@ -435,10 +435,11 @@ impl ModuleActorState {
             }
             ProcessEventKind::Output {
                 text,
+                stream,
                 dropped_bytes,
             } => {
                 self.match_log(generation, &text);
-                self.send_output(&text, dropped_bytes);
+                self.send_output((&text, stream), dropped_bytes);
             }
             dropped @ ProcessEventKind::OutputDropped { .. } => self.on_output_dropped(dropped),
             // The router handles the first; the second is what only a newer holder reports.
@@ -538,9 +539,9 @@ impl ModuleActorState {
     }
 
     /// Sends output to the clients that follow it.
-    fn send_output(&self, text: &str, dropped_bytes: u64) {
+    fn send_output(&self, output: (&str, StdStream), dropped_bytes: u64) {
         let followers = &self.ctx.log_followers;
-        followers.dispatch_output(self.id, text, dropped_bytes);
+        followers.dispatch_output(self.id, output, dropped_bytes);
     }
 
     /// Milliseconds from the order to run until then.

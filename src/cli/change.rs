@@ -194,9 +194,10 @@ fn send(
         .map(|module| params(module, args, args.dry_run))
         .collect();
     let (begun, screen) = (begin(), Terminal::of_stdout());
-    let _progress = Progress::start(format!("{} {}", change.doing(), names(modules)));
+    let progress = Progress::start(format!("{} {}", change.doing(), names(modules)));
     let (mut code, mut failure) = (CliExitCode::Ok, None);
     client.change_all(change.method(), &params, |index, result| {
+        progress.clear();
         let shown = result.map(|result| {
             let shown = show(&result, args, begun.elapsed(), screen);
             (result, shown)

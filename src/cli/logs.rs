@@ -49,9 +49,14 @@ impl LogQuery {
                 Some(RunSelection::Number(run)) => Some(run),
                 Some(RunSelection::Last) | None => None,
             },
+            stream: args.stream.map(Into::into),
             grep: grep.map_err(|error| usage(format!("cannot use --grep: {error}")))?,
         };
-        let all = !filter.is_empty() || args.run.is_some();
+        let selects = LogFilter {
+            stream: None,
+            ..filter.clone()
+        };
+        let all = !selects.is_empty() || args.run.is_some();
         Ok(LogQuery {
             filter,
             grep: args.grep.clone(),
@@ -83,6 +88,7 @@ pub(crate) fn run(args: &LogsArgs, global: &GlobalArgs) -> Result<CliExitCode, C
             let mut logs = FileLogs::open(files, &query)?;
             logs.print(&query, args.follow, &mut printer)?;
             say_if_empty(args, &query, &logs.silent());
+            logs.say_what_is_hidden();
             if args.follow {
                 logs.follow(&instance, client, args.modules.is_empty(), &mut printer)?;
             }
@@ -104,6 +110,7 @@ fn past(
     let mut logs = FileLogs::open(files, query)?;
     logs.print(query, false, &mut printer)?;
     say_if_empty(args, query, &logs.silent());
+    logs.say_what_is_hidden();
     if args.follow {
         let text = "cannot follow output: the system is not running; start it with `mainstay up`";
         return Err(CliError::new(CliExitCode::NotRunning, text));

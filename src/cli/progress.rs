@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,22 @@ use super::table;
 pub(crate) struct Progress {
     update: Option<SyncSender<String>>,
     thread: Option<JoinHandle<()>>,
+    line: Arc<Line>,
+}
+
+/// Whether the line of the terminal is in use.
+#[derive(Default)]
+struct Line(Mutex<bool>);
+
+impl Line {
+    /// Writes the line anew; an empty text clears it.
+    fn draw(&self, text: &str) {
+        let mut is_shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_shown || !text.is_empty() {
+            write(&format!("\r\x1b[K{text}"));
+        }
+        *is_shown = !text.is_empty();
+    }
 }
 
 /// Nothing is shown before.
@@ -31,11 +48,19 @@ impl Progress {
         let text = text.into();
         let thread = std::thread::Builder::new().name("progress".to_owned());
         // Without a thread no progress is shown.
-        let thread = thread.spawn(move || show(text, &heard)).ok();
+        let line = Arc::new(Line::default());
+        let own = Arc::clone(&line);
+        let thread = thread.spawn(move || show(text, &heard, &own)).ok();
         Progress {
             update: Some(say),
             thread,
+            line,
         }
+    }
+
+    /// Clears the line, so that something else can be printed; the next tick draws it again.
+    pub(crate) fn clear(&self) {
+        self.line.draw("");
     }
 
     /// Shows this text from the next tick on.
@@ -56,30 +81,27 @@ impl Drop for Progress {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
-fn show(mut text: String, heard: &Receiver<String>) {
+fn show(mut text: String, heard: &Receiver<String>, line: &Line) {
     let begun = Instant::now();
     let terminal = std::io::stderr().is_terminal();
-    let (mut next, mut shown) = (FIRST, false);
+    let mut next = FIRST;
     loop {
         match heard.recv_timeout(next.saturating_sub(begun.elapsed())) {
             Ok(newer) => text = newer,
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = next.as_secs_f64();
                 if terminal {
-                    write(&format!("\r\x1b[K{}, {seconds:.1} s", fitting(&text)));
+                    line.draw(&format!("{}, {seconds:.1} s", fitting(&text)));
                     next += TICK;
                 } else {
                     write(&format!("{text}, {seconds:.0} s\n"));
                     next += PLAIN_INTERVAL;
                 }
-                shown = true;
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    if terminal && shown {
-        write("\r\x1b[K");
-    }
+    line.draw("");
 }
 
 /// What fits beside the time: a line that wraps could not be cleared.

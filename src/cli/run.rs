@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
-use mainstay_protocol::enums::{CliExitCode, ModuleKind, ModuleState};
+use mainstay_protocol::enums::{CliExitCode, LogStream, ModuleKind, ModuleState};
 use mainstay_protocol::method::{ChangeAction, ChangeParams, LogLines, LogsParams};
 use mainstay_protocol::{ErrorCode, ModuleView};
 
@@ -99,9 +99,14 @@ fn follow(instance: &SystemLocator, module: &str) -> Result<Client, CliError> {
     Ok(client)
 }
 
-/// Output that a terminal may get; a pipe gets the bytes.
+/// Output that a terminal may get; a pipe gets the bytes. What is known to be of stderr goes there.
 fn show(lines: &LogLines) -> Result<(), CliError> {
-    let is_terminal = std::io::stdout().is_terminal();
+    let stamp = lines.stamps.first().copied().unwrap_or_default();
+    let is_error = stamp.stream == Some(LogStream::Stderr);
+    let is_terminal = match is_error {
+        true => std::io::stderr().is_terminal(),
+        false => std::io::stdout().is_terminal(),
+    };
     let mut out = String::new();
     for line in &lines.lines {
         match is_terminal {
@@ -109,6 +114,10 @@ fn show(lines: &LogLines) -> Result<(), CliError> {
             false => out.push_str(line),
         }
         out.push('\n');
+    }
+    if is_error {
+        terminal::print_error(out.trim_end_matches('\n'));
+        return Ok(());
     }
     terminal::print(&out)
 }

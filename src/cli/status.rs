@@ -272,7 +272,7 @@ mod tests {
         well.module = "web".to_owned();
         (well.state, well.health) = (ModuleState::Running, HealthStatus::Healthy);
         (well.degraded, well.next_attempt_at, well.restarts) = (Vec::new(), None, 0);
-        (well.waits_for, well.waiting_on) = (None, Vec::new());
+        (well.waits_for, well.waiting_on, well.attempts) = (None, Vec::new(), 0);
         (well.suspended_by, well.proposal) = (None, None);
         well.status_text = Some("serving on 8931\nand on more than fits beside it".to_owned());
         let mut bus = well.clone();
@@ -355,7 +355,7 @@ mod tests {
             let longest = text.lines().skip(1).map(|line| line.chars().count()).max();
             assert!(longest <= Some(width), "{width}: {text}");
             let reason = "ConnectionResetError:[Errno104]upstream,https://example.org/a/path/\
-                that/has/no/space/and/is/longer/than/a/line/can/be(4failures);\
+                that/has/no/space/and/is/longer/than/a/line/can/be(5failures);\
                 onemoretryin17s→whyflaky";
             assert!(whole(&text).contains(reason), "{width}: {text}");
         }

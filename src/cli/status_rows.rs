@@ -117,7 +117,7 @@ fn is_calm(module: &ModuleView) -> bool {
 
 /// What is to be said of a module: its own words while it simply runs, else why it does not.
 pub(crate) fn text(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
-    match (is_calm(module), &module.status_text) {
+    match (is_calm(module) && module.attempts == 0, &module.status_text) {
         (true, said) => said.as_deref().map_or("".into(), format::single_line),
         (false, _) => reason(module, now).into(),
     }
@@ -178,6 +178,7 @@ fn reason(module: &ModuleView, now: Timestamp) -> String {
         parts.push(end(module));
     }
     parts.extend(failure(module));
+    parts.extend(restart(module));
     if module.state == ModuleState::Running && is_troubled(module) {
         let health = Some(module.health).filter(|health| *health != HealthStatus::Unknown);
         let issues = format::list(&module.issues);
@@ -227,10 +228,24 @@ fn end(module: &ModuleView) -> String {
     }
 }
 
+/// Why it was restarted, until it has run for long enough.
+fn restart(module: &ModuleView) -> Option<String> {
+    let exit = module.last_exit.as_ref()?;
+    let exit = module_details::exit_text(exit);
+    match module.attempts {
+        _ if module.state != ModuleState::Running => None,
+        0 => None,
+        1 => Some(format!("restarted after {exit}")),
+        many => Some(format!("restarted {many} times, after {exit}")),
+    }
+}
+
 /// Why it failed, and how often.
 fn failure(module: &ModuleView) -> Option<String> {
     let failure = module_details::failure_text(module)?;
-    Some(match module.attempts {
+    // One that has failed was not restarted after its last failure.
+    let is_last = module.state == ModuleState::Failed && module.attempts > 0;
+    Some(match module.attempts + u32::from(is_last) {
         0 | 1 => failure,
         many => format!("{failure} ({many} failures)"),
     })

@@ -10,7 +10,7 @@ use mainstay_process::{Isolation, Limits, ListenerOwner, Probe, ProbeRole, Signa
 use serde::{Deserialize, Serialize};
 
 pub use super::key_source::KeySource;
-pub use super::schema::choices::{EnforcementPolicy, LogFormat, ReloadMode};
+pub use super::schema::choices::{EnforcementPolicy, LogFormat, LogStreams, ReloadMode};
 pub use super::schema::compound::Principal;
 use super::schema::system::{ForensicsSection, IpcSection};
 
@@ -110,6 +110,9 @@ pub struct LogConfig {
     pub keep: u32,
     /// The format of lines.
     pub format: LogFormat,
+    /// Whether stdout and stderr are told apart.
+    #[serde(default)]
+    pub streams: LogStreams,
 }
 
 /// How much of the state of killed runs is kept.

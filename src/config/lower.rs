@@ -480,6 +480,7 @@ fn lower_system(
             max_bytes: logs.max_bytes.0,
             keep: logs.keep.small(),
             format: logs.format,
+            streams: logs.streams,
         },
         secret_key: match &sections.mainstay.secret_key {
             Some(text) => KeySource::of(&text.0, &merged.project, &sections.mainstay.name.text),

@@ -49,8 +49,9 @@ pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, asked_isolation, check_enforcement};
 pub(crate) use hints::closest;
 pub use launch::{
-    EnforcementPolicy, Feature, IpcConfig, KeySource, LaunchSpec, LogConfig, LogFormat, Principal,
-    ProbeKind, ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse, SystemConfig,
+    EnforcementPolicy, Feature, IpcConfig, KeySource, LaunchSpec, LogConfig, LogFormat, LogStreams,
+    Principal, ProbeKind, ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse,
+    SystemConfig,
 };
 pub use lookup::UnknownKey;
 pub(crate) use lower::load_watched;

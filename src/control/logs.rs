@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
+use mainstay_process::StdStream;
 use mainstay_protocol::method::{LineStamp, LogLines, LogsParams, name};
 use mainstay_protocol::methods::LogsRead;
 use mainstay_protocol::{ErrorCode, RequestError, RpcRequest};
@@ -17,7 +18,7 @@ use super::{Answer, Caller, MethodResult, NextNotification, Notifications, inter
 use crate::actors::RuntimeContext;
 use crate::actors::log_followers::OutputChunk;
 use crate::config::LogFormat;
-use crate::os::log_reader::{LogFilter, LogLine};
+use crate::os::log_reader::{LogFilter, LogLine, stamp};
 use crate::os::tail;
 
 /// Lines, when the client does not say.
@@ -69,10 +70,7 @@ async fn fitting_lines(
     for room in ROOMS {
         let lines = read_lines(ctx, id, filter.clone(), params.lines, room).await?;
         let count = lines.len();
-        let stamped = lines.iter().map(|line| {
-            let run = Some(line.run).filter(|run| *run > 0);
-            (tail::text(line), LineStamp { at: line.at, run })
-        });
+        let stamped = lines.iter().map(|line| (tail::text(line), line.stamp()));
         result = log_lines(params.module.clone(), stamped.collect(), as_json, 0);
         if result.lines.len() == count {
             break;
@@ -90,11 +88,16 @@ async fn filter(params: &LogsParams) -> Result<LogFilter, RequestError> {
         let text = format!("cannot read grep: {error}");
         RequestError::new(ErrorCode::InvalidParams, text)
     })?;
-    let (since, until, run) = (params.since, params.until, params.run);
+    let stream = stamp::from_protocol(params.stream);
+    if params.stream.is_some() && stream.is_both() {
+        let text = "cannot read stream: use stdout or stderr";
+        return Err(RequestError::new(ErrorCode::InvalidParams, text));
+    }
     Ok(LogFilter {
-        since,
-        until,
-        run,
+        since: params.since,
+        until: params.until,
+        run: params.run,
+        stream: params.stream.map(|_| stream),
         grep,
     })
 }
@@ -118,6 +121,7 @@ impl Answer for LogsRead {
             Some(tap) => {
                 let stream = LogNotifications {
                     tap,
+                    stream: params.stream.map(|_| stamp::from_protocol(params.stream)),
                     module: params.module,
                     as_json,
                 };
@@ -184,19 +188,31 @@ impl Drop for LogTapGuard {
 struct LogNotifications {
     tap: LogTapGuard,
     module: String,
+    /// Of which stream output is sent; none: of both.
+    stream: Option<StdStream>,
     as_json: bool,
 }
 
 impl Notifications for LogNotifications {
     fn next(&mut self) -> NextNotification<'_> {
         Box::pin(async move {
-            let chunk = self.tap.chunks.recv().await?;
-            let at = Some(self.tap.ctx.os.wall_clock());
-            let stamp = LineStamp { at, run: None };
+            let mut dropped_bytes = 0;
+            let chunk = loop {
+                let chunk = self.tap.chunks.recv().await?;
+                dropped_bytes += chunk.dropped_bytes;
+                if self.stream.is_none_or(|stream| stream == chunk.stream) {
+                    break chunk;
+                }
+            };
+            let stamp = LineStamp {
+                at: Some(self.tap.ctx.os.wall_clock()),
+                run: None,
+                stream: stamp::to_protocol(chunk.stream),
+            };
             let lines = chunk.text.lines().map(|line| (line.to_owned(), stamp));
             let lines = lines.collect();
             let module = self.module.clone();
-            let lines = log_lines(module, lines, self.as_json, chunk.dropped_bytes);
+            let lines = log_lines(module, lines, self.as_json, dropped_bytes);
             Some(Ok(RpcRequest::notification(name::LOG, json!(lines))))
         })
     }

@@ -24,7 +24,7 @@ use crate::poll_key;
 use crate::process;
 use crate::spawn::spawn_error::SpawnError;
 use crate::spawn::spawn_job::SpawnJob;
-use crate::workers::reports::SpawnedProcess;
+use crate::workers::reports::{SpawnedProcess, TapOutput};
 use crate::workers::setup::{self, SetupOptions, SystemReady};
 
 impl Engine {
@@ -277,14 +277,7 @@ impl Engine {
             } => self.on_notify_drained(id, generation, pid),
             EngineEvent::Swept(ids) => self.finish_sweep(&ids),
             EngineEvent::TreesLooked(found) => self.on_trees_looked(found),
-            EngineEvent::Output {
-                id,
-                generation,
-                text,
-                dropped_bytes,
-            } => {
-                self.send_output(id, generation, text, dropped_bytes);
-            }
+            EngineEvent::Output(output) => self.send_output(output),
             EngineEvent::OutputFlushed { number } => {
                 self.send(&HolderMessage::OutputFlushed { number })
             }
@@ -308,23 +301,24 @@ impl Engine {
         }
     }
 
-    fn send_output(&mut self, id: u32, generation: u64, text: String, lost: u64) {
+    fn send_output(&mut self, output: TapOutput) {
         let behind = self.channel.is_backpressured();
-        let Some(instance) = self.instances.get_mut(&id) else {
+        let Some(instance) = self.instances.get_mut(&output.id) else {
             return;
         };
-        instance.tap_dropped += lost;
+        instance.tap_dropped += output.dropped_bytes;
         if behind {
-            instance.tap_dropped += text.len() as u64;
+            instance.tap_dropped += output.text.len() as u64;
             return;
         }
         let dropped_bytes = std::mem::take(&mut instance.tap_dropped);
         let instance = instance.name.clone();
         let what = ProcessEventKind::Output {
-            text,
+            text: output.text,
+            stream: output.stream,
             dropped_bytes,
         };
-        self.report(instance, generation, what);
+        self.report(instance, output.generation, what);
     }
 
     fn started(&mut self, id: u32, started: SpawnedProcess) {

@@ -12,7 +12,7 @@ use mainstay_process::{Instance, ProcessEventKind};
 use crate::kernel::LoopWaker;
 use crate::spawn::spawn_error::SpawnError;
 use crate::threads::lock;
-use crate::workers::reports::{NotifyMessage, SpawnedProcess, TreeFound};
+use crate::workers::reports::{NotifyMessage, SpawnedProcess, TapOutput, TreeFound};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
@@ -39,12 +39,7 @@ pub(crate) enum EngineEvent {
     /// What is alive of trees whose main process has exited.
     TreesLooked(Vec<TreeFound>),
     /// Tapped output.
-    Output {
-        id: u32,
-        generation: u64,
-        text: String,
-        dropped_bytes: u64,
-    },
+    Output(TapOutput),
     /// A message of a run by sd_notify.
     Notify(Box<NotifyMessage>),
     /// Of what a run sends by sd_notify something is not received, and why.
@@ -132,17 +127,14 @@ impl EngineQueue {
     }
 
     /// False when the loop is behind: then the text is dropped.
-    pub(crate) fn send_output(&self, id: u32, generation: u64, text: String, lost: u64) -> bool {
+    pub(crate) fn send_output(&self, output: TapOutput) -> bool {
         if self.state.tapped.load(Ordering::Relaxed) > TAP_LIMIT_BYTES {
             return false;
         }
-        self.state.tapped.fetch_add(text.len(), Ordering::Relaxed);
-        self.send(EngineEvent::Output {
-            id,
-            generation,
-            text,
-            dropped_bytes: lost,
-        });
+        self.state
+            .tapped
+            .fetch_add(output.text.len(), Ordering::Relaxed);
+        self.send(EngineEvent::Output(output));
         true
     }
 
@@ -155,8 +147,8 @@ impl EngineQueue {
         };
         for event in &taken {
             match event {
-                EngineEvent::Output { text, .. } => {
-                    state.tapped.fetch_sub(text.len(), Ordering::Relaxed);
+                EngineEvent::Output(output) => {
+                    state.tapped.fetch_sub(output.text.len(), Ordering::Relaxed);
                 }
                 EngineEvent::Notify(message) => {
                     state.notify.fetch_sub(cost(message), Ordering::Relaxed);

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use mainstay_process::StdStream;
 use mainstay_process::log_index::{
     BLOCK_BYTES, BlockEntries, BlockHeader, IndexEntry, IndexEntryKind,
 };
@@ -14,7 +15,7 @@ use super::private::open_regular;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// A part of a log with one time and one run.
+/// A part of a log with one time, one run and one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) from: u64,
@@ -23,6 +24,7 @@ pub(crate) struct Segment {
     pub(crate) time: Option<u64>,
     /// 0: unknown.
     pub(crate) run: u64,
+    pub(crate) stream: StdStream,
 }
 
 /// What an index says about a part of its log, in order.
@@ -182,6 +184,7 @@ impl IndexedPart {
             to: entry.offset.saturating_add(length).min(to),
             time: entry.time,
             run: entry.run,
+            stream: entry.stream,
         };
         if segment.from < segment.to {
             self.segments.push(segment);

@@ -1,9 +1,12 @@
-//! The lines of a module's log, oldest first, rotated files included: each with its time and run.
-//! Owns what a line is: it ends with its newline, or with its run.
+//! The lines of a module's log, oldest first, rotated files included: with time, run and stream.
+//! Owns what a line is: bytes of one stream, up to a newline or the end of the run.
 //! Never reads what a filter excludes where the index says so, and never keeps a whole huge line.
 
 mod backward_search;
+mod chunk;
+mod filter;
 mod following;
+pub(crate) mod stamp;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,57 +14,23 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mainstay_process::Exit;
 use mainstay_process::log_index::{IndexEntry, IndexEntryKind};
+use mainstay_process::{Exit, StdStream};
 use mainstay_protocol::Timestamp;
-use regex::bytes::{Regex, RegexBuilder};
 
 use backward_search::BackwardSearch;
+use chunk::{Chunk, OpenLine};
+pub(crate) use filter::LogFilter;
 
 use super::log_index::{IndexedPart, LogIndex, Segment};
 use super::private::open_regular;
 
 /// Bytes that are read at once.
 const CHUNK: u64 = 256 * 1024;
-/// Bytes that a compiled pattern may take.
-const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes before the newest lines in which one of them may have begun, where streams are told apart.
+const BEGUN: u64 = 64 * 1024;
 /// Bytes of a line that are kept.
 pub(crate) const LINE_MAX: usize = 256 * 1024;
-
-/// Which lines are returned. A line whose time is not known is in every interval.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LogFilter {
-    pub(crate) since: Option<Timestamp>,
-    pub(crate) until: Option<Timestamp>,
-    pub(crate) run: Option<u64>,
-    /// Matches lines; `^` and `$` are their ends.
-    pub(crate) grep: Option<Regex>,
-}
-
-impl LogFilter {
-    /// Compiles a pattern for `grep`, which may take a while.
-    ///
-    /// # Errors
-    /// It is no regular expression, or too large.
-    pub(crate) fn pattern(text: &str) -> Result<Regex, regex::Error> {
-        let mut builder = RegexBuilder::new(text);
-        builder.multi_line(true).size_limit(PATTERN_BYTES_MAX);
-        builder.build()
-    }
-
-    /// Whether it lets every line pass.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.since.is_none() && self.until.is_none() && self.run.is_none() && self.grep.is_none()
-    }
-
-    fn includes(&self, time: Option<u64>, run: u64) -> bool {
-        let after = |since: Timestamp| time.is_none_or(|time| time >= since.0);
-        let before = |until: Timestamp| time.is_none_or(|time| time <= until.0);
-        self.since.is_none_or(after)
-            && self.until.is_none_or(before)
-            && self.run.is_none_or(|wanted| wanted == run)
-    }
-}
 
 /// A line of output.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -70,6 +39,8 @@ pub(crate) struct LogLine {
     pub(crate) at: Option<Timestamp>,
     /// The run that wrote it; 0: unknown.
     pub(crate) run: u64,
+    /// Where it was written to, if that is known.
+    pub(crate) stream: StdStream,
     /// The line without its newline, up to [`LINE_MAX`] bytes of it.
     pub(crate) text: Vec<u8>,
     /// Its length.
@@ -137,32 +108,6 @@ impl OpenLog {
     }
 }
 
-/// Bytes that were read, of one run.
-#[derive(Default)]
-struct Chunk {
-    start: u64,
-    bytes: Vec<u8>,
-    at: usize,
-    segments: Vec<Segment>,
-    segment: usize,
-}
-
-impl Chunk {
-    /// The time of the next byte.
-    fn time(&mut self) -> Option<u64> {
-        let place = self.start + self.at as u64;
-        while self
-            .segments
-            .get(self.segment)
-            .is_some_and(|segment| segment.to <= place)
-        {
-            self.segment += 1;
-        }
-        let segment = self.segments.get(self.segment);
-        segment.filter(|segment| segment.from <= place)?.time
-    }
-}
-
 /// What came of reading a part of a log.
 enum Loaded {
     Bytes,
@@ -179,12 +124,14 @@ pub(crate) struct LogReader {
     files: VecDeque<OpenLog>,
     position: u64,
     chunk: Chunk,
-    /// A line whose end was not read yet.
-    line: Option<LogLine>,
-    /// A line that its run ended.
-    cut: Option<LogLine>,
-    /// Bytes up to the next newline are of a line that is not shown.
-    skips: bool,
+    /// The line of this stream, and that of the other.
+    open: OpenLine,
+    stream: StdStream,
+    other: OpenLine,
+    /// Lines that their run ended.
+    cut: VecDeque<LogLine>,
+    /// A line was left out because its stream is not known.
+    hides_unknown: bool,
     run: u64,
     /// The run before: its last bytes may come late.
     earlier_run: u64,
@@ -218,7 +165,8 @@ impl LogReader {
         Ok(reader)
     }
 
-    /// Reads the newest `count` lines; a few more if runs ended without a newline.
+    /// Reads the newest `count` lines; more if runs ended without a newline, or if streams are told
+    /// apart.
     ///
     /// # Errors
     /// When a file that is there cannot be read.
@@ -231,12 +179,30 @@ impl LogReader {
             };
             let found = search.search(&mut log)?;
             reader.files.push_front(log);
-            if let Some(position) = found {
-                reader.position = position;
-                break;
+            let Some(position) = found else {
+                continue;
+            };
+            reader.position = position;
+            if count > 0 {
+                reader.include_begun()?;
             }
+            break;
         }
         Ok(reader)
+    }
+
+    /// Moves back a little where streams are told apart: the newest lines of one may begin before
+    /// lines of the other.
+    fn include_begun(&mut self) -> io::Result<()> {
+        let earlier = self.position.saturating_sub(BEGUN);
+        let Some(log) = self.files.front_mut() else {
+            return Ok(());
+        };
+        let before = log.part(earlier, self.position);
+        match before.segments.iter().any(|one| !one.stream.is_both()) {
+            true => self.skip_to(earlier),
+            false => Ok(()),
+        }
     }
 
     /// Opens the `number`th newest file; none after the last one.
@@ -267,9 +233,11 @@ impl LogReader {
             files: VecDeque::new(),
             position: 0,
             chunk: Chunk::default(),
-            line: None,
-            cut: None,
-            skips: false,
+            open: OpenLine::default(),
+            stream: StdStream::Stdout,
+            other: OpenLine::default(),
+            cut: VecDeque::new(),
+            hides_unknown: false,
             run: 0,
             earlier_run: 0,
             started: None,
@@ -286,9 +254,20 @@ impl LogReader {
         if let (Some(since), Some(log)) = (self.filter.since, self.files.front_mut())
             && let Some(index) = &mut log.index
         {
-            self.position = index.start_of(since.0).min(log.length);
-            self.skips = !log.is_line_start(self.position)?;
+            let position = index.start_of(since.0).min(log.length);
+            self.skip_to(position)?;
         }
+        Ok(())
+    }
+
+    /// Moves to a place of the first file, and behind the lines that begin before it.
+    fn skip_to(&mut self, position: u64) -> io::Result<()> {
+        if let Some(log) = self.files.front_mut() {
+            let before = log.part(position.saturating_sub(CHUNK), position);
+            let ends = log.line_ends(&before.segments, position)?;
+            self.skip_begun(ends);
+        }
+        self.position = position;
         Ok(())
     }
 
@@ -298,7 +277,8 @@ impl LogReader {
             let index = self.files[file].index.as_mut();
             if let Some(start) = index.and_then(LogIndex::last_start) {
                 self.files.drain(..file);
-                (self.position, self.skips) = (start, false);
+                self.position = start;
+                (self.open, self.other) = Default::default();
                 return true;
             }
         }
@@ -308,6 +288,11 @@ impl LogReader {
     /// Which lines pass.
     pub(crate) fn filter(&self) -> LogFilter {
         self.filter.clone()
+    }
+
+    /// Whether a line was left out because its stream is not known.
+    pub(crate) fn hides_unknown(&self) -> bool {
+        self.hides_unknown
     }
 
     /// Whether any file is there.
@@ -324,7 +309,7 @@ impl LogReader {
             if let Some(line) = self.next_known()? {
                 return Ok(Some(line));
             }
-            let Some(line) = self.line.take() else {
+            let Some(line) = self.take_open() else {
                 return Ok(None);
             };
             if let Some(line) = self.pass(line) {
@@ -336,7 +321,7 @@ impl LogReader {
     /// Returns the next line that has ended.
     fn next_known(&mut self) -> io::Result<Option<LogLine>> {
         loop {
-            while let Some(line) = self.cut.take().or_else(|| self.line_of_chunk()) {
+            while let Some(line) = self.cut.pop_front().or_else(|| self.line_of_chunk()) {
                 if let Some(line) = self.pass(line) {
                     return Ok(Some(line));
                 }
@@ -356,10 +341,12 @@ impl LogReader {
 
     fn pass(&mut self, line: LogLine) -> Option<LogLine> {
         let time = line.at.map(|at| at.0);
-        let grep = self.filter.grep.as_ref();
-        if !self.filter.includes(time, line.run)
-            || grep.is_some_and(|grep| !grep.is_match(&line.text))
-        {
+        let (filter, grep) = (&self.filter, self.filter.grep.as_ref());
+        let is_wanted =
+            filter.includes(time, line.run) && grep.is_none_or(|grep| grep.is_match(&line.text));
+        let is_other = filter.stream.is_some_and(|stream| stream != line.stream);
+        self.hides_unknown |= is_wanted && is_other && line.stream.is_both();
+        if !is_wanted || is_other {
             self.mark = self.mark.take().or(line.mark);
             return None;
         }
@@ -367,43 +354,53 @@ impl LogReader {
     }
 
     fn line_of_chunk(&mut self) -> Option<LogLine> {
-        if self.skips {
-            let rest = &self.chunk.bytes[self.chunk.at..];
+        while self.next_stream() {
+            if let Some(line) = self.line_of_stream() {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    fn line_of_stream(&mut self) -> Option<LogLine> {
+        if self.open.skips {
+            let rest = self.chunk.rest();
             let end = memchr::memchr(b'\n', rest);
-            self.skips = end.is_none();
+            self.open.skips = end.is_none();
             self.chunk.at += end.map_or(rest.len(), |end| end + 1);
         }
-        if self.line.is_none() {
+        if self.open.line.is_none() {
             self.skip_to_match();
         }
-        if self.chunk.at == self.chunk.bytes.len() {
+        if self.chunk.rest().is_empty() {
             return None;
         }
-        if self.line.is_none() {
-            self.line = Some(LogLine {
+        if self.open.line.is_none() {
+            self.open.line = Some(LogLine {
                 at: self.chunk.time().map(Timestamp),
                 run: self.run,
+                stream: self.chunk.stream,
                 mark: self.mark.take(),
                 ..LogLine::default()
             });
         }
-        let rest = &self.chunk.bytes[self.chunk.at..];
+        let rest = self.chunk.rest();
         let end = memchr::memchr(b'\n', rest);
         let part = &rest[..end.unwrap_or(rest.len())];
-        let line = self.line.as_mut()?;
+        let line = self.open.line.as_mut()?;
         line.length += part.len() as u64;
         let room = LINE_MAX.saturating_sub(line.text.len()).min(part.len());
         line.text.extend_from_slice(&part[..room]);
         self.chunk.at += part.len() + usize::from(end.is_some());
-        end.and_then(|_| self.line.take())
+        end.and_then(|_| self.open.line.take())
     }
 
-    /// Moves to the next line of the chunk that matches, or behind its last whole line.
+    /// Moves to the next line of the stream that matches, or behind its last whole line.
     fn skip_to_match(&mut self) {
         let Some(grep) = &self.filter.grep else {
             return;
         };
-        let rest = &self.chunk.bytes[self.chunk.at..];
+        let rest = self.chunk.rest();
         let Some(last) = memchr::memrchr(b'\n', rest) else {
             return;
         };
@@ -466,7 +463,7 @@ impl LogReader {
         let mut starts = events.iter().filter(is_start).map(|event| event.offset);
         let start = starts.find(|start| *start > from).unwrap_or(u64::MAX);
         let covered = segments.last().map_or(from, |segment| segment.to);
-        let is_last = self.files.len() == 1;
+        let (is_last, has_open) = (self.files.len() == 1, self.has_open());
         let Some(log) = self.files.front_mut() else {
             return Ok(Loaded::Nothing);
         };
@@ -484,19 +481,20 @@ impl LogReader {
             .map(|segment| segment.to.min(to) - segment.from)
             .sum();
         let excluded = |segment: &Segment| {
-            segment.time.is_some() && !self.filter.includes(segment.time, segment.run)
+            let stream = self.filter.stream.filter(|_| !segment.stream.is_both());
+            segment.time.is_some()
+                && (!self.filter.includes(segment.time, segment.run)
+                    || stream.is_some_and(|stream| stream != segment.stream))
         };
-        let is_excluded =
-            self.line.is_none() && known == to - from && segments.iter().all(excluded);
+        let is_excluded = !has_open && known == to - from && segments.iter().all(excluded);
+        let mut ends = Vec::new();
+        let mut bytes = std::mem::take(&mut self.chunk).bytes;
         if is_excluded {
-            self.chunk = Chunk::default();
+            ends = log.line_ends(&segments, to)?;
         } else {
-            log.read(from, to, &mut self.chunk.bytes)?;
-            self.chunk.start = from;
-            (self.chunk.at, self.chunk.segment) = (0, 0);
-            self.chunk.segments = segments;
+            log.read(from, to, &mut bytes)?;
+            self.chunk = Chunk::of(from, bytes, segments);
         }
-        let ends_line = log.is_line_start(to)?;
         self.position = to;
         let is_new = events
             .iter()
@@ -510,7 +508,7 @@ impl LogReader {
             self.change_run(run, is_new);
         }
         if is_excluded {
-            self.skips = !ends_line;
+            self.skip_begun(ends);
             return Ok(Loaded::Excluded);
         }
         if self.chunk.bytes.is_empty() {
@@ -544,8 +542,9 @@ impl LogReader {
     /// The bytes that follow are of this run, which starts with them if `is_new`.
     fn change_run(&mut self, run: u64, is_new: bool) {
         if is_new || self.run > 0 {
-            self.cut = self.line.take();
-            self.skips = false;
+            let begun = [&mut self.open, &mut self.other].map(std::mem::take);
+            self.cut
+                .extend(begun.into_iter().filter_map(|one| one.line));
             // Late bytes of the run before, and those that follow them, are no boundary.
             if is_new || run != self.earlier_run {
                 let started = self

@@ -245,7 +245,7 @@ mod tests {
         let mut index = IndexEncoder::resume(0, 0, 1000);
         for run in 1..=3 {
             index.start_run(run, 1000 * run);
-            index.append(10, Some(1000 * run));
+            index.append(10, Some(1000 * run), mainstay_process::StdStream::Both);
         }
         index.flush();
         std::fs::write(&path, "no newline".repeat(3)).expect("written");

@@ -26,5 +26,7 @@ pub use limits::{Limits, RunLimits};
 pub use probe::{ListenerOwner, Probe, ProbeRole};
 pub use process_event::{Exited, ProcessEvent, ProcessEventKind, TreeProcess};
 pub use signal::Signal;
-pub use spawn_request::{ActivationSocket, Credentials, Isolation, Output, SpawnRequest, Stdin};
+pub use spawn_request::{
+    ActivationSocket, Credentials, Isolation, Output, SpawnRequest, StdStream, Stdin,
+};
 pub use start_failure::{StartFailure, StartStep};

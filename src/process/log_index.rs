@@ -9,7 +9,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Exit, Signal};
+use crate::{Exit, Signal, StdStream};
 
 /// Length of a block.
 pub const BLOCK_BYTES: usize = 1024;
@@ -24,6 +24,8 @@ const RECORD_MAX: usize = 34;
 /// The index may have this many bytes, and one more for each [`LOG_BYTES_PER_BYTE`] of the log.
 const FREE_BYTES: u64 = 4096;
 const LOG_BYTES_PER_BYTE: u64 = 40;
+/// The same where stdout and stderr are told apart: each change costs a record.
+const LOG_BYTES_PER_BYTE_SPLIT: u64 = 8;
 /// How far times may be off, in milliseconds, where that budget is used up.
 const COARSE_MS: u64 = 1000;
 
@@ -32,6 +34,8 @@ const UNKNOWN: u8 = 1;
 const STARTED: u8 = 2;
 const ENDED: u8 = 3;
 const CURRENT: u8 = 4;
+const STDOUT: u8 = 5;
+const STDERR: u8 = 6;
 
 /// What a header says of the log at the beginning of its block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct IndexEntry {
     pub time: Option<u64>,
     /// The run; 0: none is known.
     pub run: u64,
+    /// Which stream the bytes are from; [`StdStream::Both`]: of one pipe, or unknown.
+    pub stream: StdStream,
     /// What is stated.
     pub what: IndexEntryKind,
 }
@@ -107,8 +113,15 @@ pub struct IndexEncoder {
     chain: u8,
     /// The hash of the current block; none: another encoder began it.
     seal: Option<u32>,
-    /// A segment that may still grow: its bytes and its time.
-    open: Option<(u64, u64)>,
+    /// A segment that may still grow.
+    open: Option<OpenSegment>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OpenSegment {
+    length: u64,
+    time: u64,
+    stream: StdStream,
 }
 
 impl IndexEncoder {
@@ -138,7 +151,7 @@ impl IndexEncoder {
     /// The length of the log as this index knows it.
     #[must_use]
     pub fn log_length(&self) -> u64 {
-        self.at.offset + self.open.map_or(0, |(length, _)| length)
+        self.at.offset + self.open.map_or(0, |open| open.length)
     }
 
     /// The length of the index with what [`IndexEncoder::take`] returns next.
@@ -153,8 +166,9 @@ impl IndexEncoder {
         self.open.is_some()
     }
 
-    /// The log has `length` more bytes, which were read at `time` (milliseconds since 1970).
-    pub fn append(&mut self, length: u64, time: Option<u64>) {
+    /// The log has `length` more bytes of `stream`, which were read at `time` (milliseconds since
+    /// 1970). Where streams alternate faster than may be described, the bytes are of both.
+    pub fn append(&mut self, length: u64, time: Option<u64>, stream: StdStream) {
         if length == 0 {
             return;
         }
@@ -164,16 +178,37 @@ impl IndexEncoder {
             self.at.offset += length;
             return;
         };
+        let may_change = self.has_room(LOG_BYTES_PER_BYTE_SPLIT);
+        let share = match stream {
+            StdStream::Both => LOG_BYTES_PER_BYTE,
+            _ => LOG_BYTES_PER_BYTE_SPLIT,
+        };
         match &mut self.open {
-            Some((open, since)) if time.abs_diff(*since) < COARSE_MS => *open += length,
+            Some(open)
+                if time.abs_diff(open.time) < COARSE_MS
+                    && (open.stream == stream || !may_change) =>
+            {
+                open.length += length;
+                if open.stream != stream {
+                    open.stream = StdStream::Both;
+                }
+            }
             _ => {
                 self.flush();
-                self.open = Some((length, time));
+                self.open = Some(OpenSegment {
+                    length,
+                    time,
+                    stream,
+                });
             }
         }
-        if self.length + RECORD_MAX as u64 <= FREE_BYTES + self.at.offset / LOG_BYTES_PER_BYTE {
+        if self.has_room(share) {
             self.flush();
         }
+    }
+
+    fn has_room(&self, log_bytes_per_byte: u64) -> bool {
+        self.length + RECORD_MAX as u64 <= FREE_BYTES + self.at.offset / log_bytes_per_byte
     }
 
     /// The run started at `time` (milliseconds since 1970); the bytes that follow are its own.
@@ -211,11 +246,16 @@ impl IndexEncoder {
 
     /// Writes the segment that is open.
     pub fn flush(&mut self) {
-        if let Some((length, time)) = self.open.take() {
-            let since = self.since(time);
-            self.record(&[], &[length, since]);
-            self.at.offset += length;
-            self.at.time = time;
+        if let Some(open) = self.open.take() {
+            let tags: &[u8] = match open.stream {
+                StdStream::Both => &[],
+                StdStream::Stdout => &[0, STDOUT],
+                StdStream::Stderr => &[0, STDERR],
+            };
+            let since = self.since(open.time);
+            self.record(tags, &[open.length, since]);
+            self.at.offset += open.length;
+            self.at.time = open.time;
         }
     }
 
@@ -311,8 +351,18 @@ impl<'b> BlockEntries<'b> {
             at.time = at.time.wrapping_add_signed(unzigzag(read_number(record)?));
             Some(at.time)
         };
+        let mut stream = StdStream::Both;
         let (time, run, what) = match (length, kind) {
             (1.., _) => {
+                let time = time(&mut record, &mut at)?;
+                (Some(time), at.run, IndexEntryKind::Bytes(length))
+            }
+            (_, STDOUT | STDERR) => {
+                stream = match kind {
+                    STDOUT => StdStream::Stdout,
+                    _ => StdStream::Stderr,
+                };
+                let length = read_number(&mut record)?;
                 let time = time(&mut record, &mut at)?;
                 (Some(time), at.run, IndexEntryKind::Bytes(length))
             }
@@ -347,6 +397,7 @@ impl<'b> BlockEntries<'b> {
             offset: at.offset,
             time,
             run,
+            stream,
             what,
         };
         if let IndexEntryKind::Bytes(length) = what {

@@ -9,8 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The true time and run of each byte of a log.
-type Truth = Vec<(Option<u64>, u64)>;
+/// The true time, run and stream of each byte of a log.
+type Truth = Vec<(Option<u64>, u64, StdStream)>;
+
+const BOTH: StdStream = StdStream::Both;
 
 fn entries(index: &[u8]) -> Vec<IndexEntry> {
     let blocks = index.chunks(BLOCK_BYTES).filter_map(BlockEntries::of);
@@ -25,7 +27,7 @@ fn check_truth(index: &[u8], truth: &Truth, off_by: u64) -> usize {
             continue;
         };
         for byte in entry.offset..entry.offset + length {
-            let (time, run) = truth[byte as usize];
+            let (time, run, stream) = truth[byte as usize];
             let Some(said) = entry.time else {
                 continue;
             };
@@ -33,6 +35,7 @@ fn check_truth(index: &[u8], truth: &Truth, off_by: u64) -> usize {
             let true_time = time.expect("its time is known");
             assert!(said.abs_diff(true_time) <= off_by, "{said} for {true_time}");
             assert_eq!(entry.run, run);
+            assert!(entry.stream.is_both() || entry.stream == stream);
         }
     }
     timed
@@ -41,7 +44,7 @@ fn check_truth(index: &[u8], truth: &Truth, off_by: u64) -> usize {
 #[derive(Debug, Clone)]
 enum Step {
     /// Bytes, this long after the last ones.
-    Bytes(u64, i64),
+    Bytes(u64, i64, StdStream),
     Unknown(u64),
     Start(u64),
     /// Bytes of an earlier run.
@@ -53,7 +56,10 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => (1_u64..300, -5_i64..3000).prop_map(|(length, since)| Step::Bytes(length, since)),
+        8 => (1_u64..300, -5_i64..3000, 0..3_usize).prop_map(|(length, since, stream)| {
+            let streams = [BOTH, StdStream::Stdout, StdStream::Stderr];
+            Step::Bytes(length, since, streams[stream])
+        }),
         1 => (1_u64..100).prop_map(Step::Unknown),
         1 => (1_u64..5).prop_map(Step::Start),
         1 => (1_u64..20).prop_map(Step::Late),
@@ -69,14 +75,14 @@ fn written(steps: &[Step]) -> (Vec<u8>, Truth) {
     let (mut now, mut run) = (1_795_000_000_000_u64, 0);
     for step in steps {
         match *step {
-            Step::Bytes(length, since) => {
+            Step::Bytes(length, since, stream) => {
                 now = now.wrapping_add_signed(since);
-                encoder.append(length, Some(now));
-                truth.extend(vec![(Some(now), run); length as usize]);
+                encoder.append(length, Some(now), stream);
+                truth.extend(vec![(Some(now), run, stream); length as usize]);
             }
             Step::Unknown(length) => {
-                encoder.append(length, None);
-                truth.extend(vec![(None, run); length as usize]);
+                encoder.append(length, None, BOTH);
+                truth.extend(vec![(None, run, BOTH); length as usize]);
             }
             Step::Start(more) => {
                 run += more;
@@ -84,15 +90,18 @@ fn written(steps: &[Step]) -> (Vec<u8>, Truth) {
             }
             Step::Late(length) => {
                 encoder.set_run(run.saturating_sub(1));
-                encoder.append(length, Some(now));
+                encoder.append(length, Some(now), BOTH);
                 encoder.set_run(run);
-                truth.extend(vec![(Some(now), run.saturating_sub(1)); length as usize]);
+                truth.extend(vec![
+                    (Some(now), run.saturating_sub(1), BOTH);
+                    length as usize
+                ]);
             }
             Step::End(code) => encoder.end_run(run, Exit::Code(code), now),
             Step::Resume(lost) => {
                 encoder.flush();
                 index.extend(encoder.take());
-                truth.extend(vec![(None, 0); lost as usize]);
+                truth.extend(vec![(None, 0, BOTH); lost as usize]);
                 encoder = IndexEncoder::resume(index.len() as u64, truth.len() as u64, now);
                 encoder.set_run(run);
             }
@@ -110,7 +119,7 @@ proptest! {
     fn all_that_an_index_says_is_true(steps in steps()) {
         let (index, truth) = written(&steps);
         let timed = check_truth(&index, &truth, COARSE_MS);
-        let known = truth.iter().filter(|(time, _)| time.is_some()).count();
+        let known = truth.iter().filter(|(time, ..)| time.is_some()).count();
         prop_assert_eq!(timed, known, "it says all it was given");
     }
 
@@ -130,7 +139,7 @@ proptest! {
 fn damage_costs_its_own_block_and_nothing_else() {
     let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
     for line in 0..800 {
-        encoder.append(100, Some(1_795_000_000_000 + 30 * line));
+        encoder.append(100, Some(1_795_000_000_000 + 30 * line), BOTH);
     }
     let index = encoder.take();
     let whole = entries(&index);
@@ -171,7 +180,7 @@ fn starts_and_ends_of_runs_are_read_as_they_were() {
     ];
     for (exit, run) in ends.into_iter().zip(1..) {
         encoder.start_run(run, 1000 * run);
-        encoder.append(10, Some(1000 * run + 1));
+        encoder.append(10, Some(1000 * run + 1), BOTH);
         encoder.end_run(run, exit, 1000 * run + 2);
     }
     let read = entries(&encoder.take());
@@ -181,6 +190,7 @@ fn starts_and_ends_of_runs_are_read_as_they_were() {
             offset,
             time: Some(1000 * run + time),
             run,
+            stream: BOTH,
             what,
         };
         let expected = [
@@ -202,7 +212,7 @@ fn an_index_stays_small_however_its_log_is_written() {
         while log < 4_000_000 {
             now += apart;
             log += line;
-            encoder.append(line, Some(now));
+            encoder.append(line, Some(now), BOTH);
         }
         encoder.flush();
         assert_eq!(encoder.log_length(), log);
@@ -215,7 +225,7 @@ fn an_index_stays_small_however_its_log_is_written() {
 fn a_short_log_has_the_exact_time_of_every_line() {
     let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
     for line in 0..500 {
-        encoder.append(30, Some(1_795_000_000_000 + 7 * line));
+        encoder.append(30, Some(1_795_000_000_000 + 7 * line), BOTH);
     }
     let times: Vec<u64> = entries(&encoder.take())
         .iter()
@@ -224,4 +234,41 @@ fn a_short_log_has_the_exact_time_of_every_line() {
     assert_eq!(times.len(), 500);
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 7));
     assert!(!encoder.is_open());
+}
+
+#[test]
+fn streams_that_alternate_are_kept_apart_within_an_eighth_of_the_log() {
+    let streams = [StdStream::Stdout, StdStream::Stderr];
+    // Length of a line; whether each line has its stream.
+    for (line, all_are_known) in [(64_u64, true), (1, false)] {
+        let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
+        let mut truth = Truth::new();
+        for number in 0..100_000_u64 {
+            let (time, stream) = (1_795_000_000_000 + number, streams[number as usize % 2]);
+            encoder.append(line, Some(time), stream);
+            truth.extend(vec![(Some(time), 0, stream); line as usize]);
+        }
+        encoder.flush();
+        let index = encoder.take();
+        check_truth(&index, &truth, COARSE_MS);
+        let share = (index.len() - 4096) as f64 / truth.len() as f64;
+        assert!(share <= 0.125, "{share} for lines of {line} bytes");
+        let known = entries(&index).iter().all(|entry| !entry.stream.is_both());
+        assert_eq!(known, all_are_known, "lines of {line} bytes");
+    }
+}
+
+#[test]
+fn an_index_of_one_pipe_has_the_bytes_it_had_before_there_were_streams() {
+    let mut encoder = IndexEncoder::resume(0, 0, 1000);
+    encoder.start_run(1, 1001);
+    encoder.append(10, Some(1002), BOTH);
+    encoder.append(300, None, BOTH);
+    encoder.end_run(1, Exit::Code(3), 1005);
+    let index = encoder.take();
+    let records = [
+        0, 2, 1, 2, 21, 10, 2, 154, 0, 1, 172, 2, 75, 0, 3, 1, 6, 1, 6, 136,
+    ];
+    assert_eq!(&index[..4], b"mli1");
+    assert_eq!(&index[HEADER_BYTES..], records);
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Exit, Instance, Signal, StartFailure};
+use crate::{Exit, Instance, Signal, StartFailure, StdStream};
 
 /// What happened to an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,9 @@ pub enum ProcessEventKind {
     Output {
         /// The text.
         text: String,
+        /// Where it was written to.
+        #[serde(default, skip_serializing_if = "StdStream::is_both")]
+        stream: StdStream,
         /// Bytes that were dropped before it.
         #[serde(default)]
         dropped_bytes: u64,

@@ -58,6 +58,10 @@ pub struct SpawnRequest {
     /// Where stdout and stderr go.
     #[serde(default)]
     pub output: Output,
+    /// stdout and stderr have a pipe each, for [`Output::Log`]. Their order is that of the reads
+    /// then; by one pipe it is exact.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub split_output: bool,
     /// prctl(PR_SET_NO_NEW_PRIVS).
     #[serde(default)]
     pub no_new_privileges: bool,
@@ -90,6 +94,7 @@ impl SpawnRequest {
             sockets: Vec::new(),
             stdin: Stdin::Null,
             output: Output::Captured,
+            split_output: false,
             no_new_privileges: false,
             isolation: Isolation::default(),
             timeout_ms: 0,
@@ -170,4 +175,26 @@ pub enum Output {
     /// /dev/null; also a place that only a newer mainstay knows.
     #[serde(other)]
     Null,
+}
+
+/// Which of its outputs a process wrote to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StdStream {
+    /// stdout.
+    Stdout,
+    /// stderr.
+    Stderr,
+    /// One pipe for both, or it is not known; also what only a newer mainstay knows.
+    #[default]
+    #[serde(other)]
+    Both,
+}
+
+impl StdStream {
+    /// Whether it is not known which of the two.
+    #[must_use]
+    pub fn is_both(&self) -> bool {
+        *self == StdStream::Both
+    }
 }

@@ -226,6 +226,16 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Where a module wrote a line to.
+    LogStream {
+        /// stdout.
+        Stdout = "stdout",
+        /// stderr.
+        Stderr = "stderr",
+    }
+}
+
 /// Exit codes of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

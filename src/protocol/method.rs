@@ -10,7 +10,7 @@ pub use crate::explain::{
     WhyEvidence, WhyLink, WhyNext, WhyParams, WhyResult,
 };
 
-use crate::enums::{AccessLevel, HealthStatus, ModuleState, wire_enum};
+use crate::enums::{AccessLevel, HealthStatus, LogStream, ModuleState, wire_enum};
 use crate::{Event, EventKind, ModuleView, Timestamp};
 
 /// Names of methods and notifications in JSON.
@@ -286,6 +286,9 @@ pub struct LogsParams {
     /// Of the past, only lines of this run (generation).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<u64>,
+    /// Only lines of this stream; known where `logs.streams` is "split".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<LogStream>,
     /// Of the past, only lines that match this regular expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grep: Option<String>,
@@ -301,7 +304,7 @@ pub struct LogLines {
     /// With `logs.format = "json"`: for each line, the object it is, or null.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<Option<Value>>,
-    /// For each line, when and by which run it was written.
+    /// For each line, when, by which run and to which stream it was written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stamps: Vec<LineStamp>,
     /// Bytes that were lost before these lines.
@@ -312,7 +315,7 @@ pub struct LogLines {
     pub file: Option<String>,
 }
 
-/// When and by which run a line was written.
+/// When, by which run and to which stream a line was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LineStamp {
     /// When mainstay read the beginning of the line, if that is known.
@@ -321,6 +324,9 @@ pub struct LineStamp {
     /// The run (generation), if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<u64>,
+    /// The stream, if that is known: where `logs.streams` is "split".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<LogStream>,
 }
 
 #[expect(

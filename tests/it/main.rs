@@ -88,6 +88,7 @@ mod sessions;
 mod sockets;
 mod stopping;
 mod strangers;
+mod streams;
 #[cfg(target_os = "linux")]
 mod takeover;
 mod terminal;

@@ -81,11 +81,20 @@ class Event(TypedDict, total=False):
     payload: Any
 
 
+class LineStamp(TypedDict, total=False):
+    """What is known of a line; the stream where ``logs.streams`` is "split"."""
+
+    at: str
+    run: int
+    stream: str
+
+
 class LogLines(TypedDict, total=False):
     """Lines that a module wrote."""
 
     module: str
     lines: List[str]
+    stamps: List[LineStamp]
     dropped_bytes: int
 
 

@@ -381,9 +381,16 @@ impl LifecycleActorState {
             (State::Waiting, Some(failed)) => {
                 vec![format!("mainstay why {}", self.ctx.name(failed)), start]
             }
+            (State::Waiting, None) if self.waits_for_stopped(module) => vec![start],
             (State::Stopped | State::NotStarted, _) => vec![start],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether nothing but a request starts what a module waits for.
+    fn waits_for_stopped(&self, module: ModuleId) -> bool {
+        let root = self.chain(module).pop();
+        root.is_some_and(|link| self.policy.view(link.module).desired == Desired::Down)
     }
 
     /// Every module that is not up, by root cause.

@@ -4,7 +4,8 @@
 
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use mainstay_process::StdStream;
 
 use crate::cli::completions;
 use crate::cli::time_argument::TimeArgument;
@@ -13,9 +14,10 @@ const EXAMPLES: &str = "Examples:
   mainstay logs                            the newest lines of all modules, in order of time
   mainstay logs web -f                     what web writes, until Ctrl-C
   mainstay logs web --run last             what the newest run of web wrote
+  mainstay logs web --stream stderr        what web wrote to stderr
   mainstay logs --since 10m --grep error   matching lines of the last ten minutes
   mainstay logs api web --since 'yesterday 18:00' --until 19:00
-  mainstay logs web --json                 one object per line: text, time and run
+  mainstay logs web --json                 one object per line: text, time, run, stream
 
 A terminal gets times, a colour for each module and the boundaries of runs; a pipe or file gets the
 lines of one module as they were written, and only a boundary between two runs is added.
@@ -44,6 +46,9 @@ pub(crate) struct LogsArgs {
     /// Only lines of one run: its number, or last
     #[arg(long, value_name = "N|last", conflicts_with = "follow")]
     pub(crate) run: Option<RunSelection>,
+    /// Only lines of stdout, or of stderr, where logs.streams is "split"
+    #[arg(long, value_enum)]
+    pub(crate) stream: Option<StreamSelection>,
     /// Only lines that match this regular expression
     #[arg(long, value_name = "PATTERN")]
     pub(crate) grep: Option<String>,
@@ -59,6 +64,22 @@ pub(crate) struct LogsArgs {
     /// Print the objects of the protocol, one per line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which stream is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StreamSelection {
+    Stdout,
+    Stderr,
+}
+
+impl From<StreamSelection> for StdStream {
+    fn from(selection: StreamSelection) -> StdStream {
+        match selection {
+            StreamSelection::Stdout => StdStream::Stdout,
+            StreamSelection::Stderr => StdStream::Stderr,
+        }
+    }
 }
 
 /// Which run is shown.

@@ -2,6 +2,7 @@
 //! Owns the order: by time, and for one module as it was written.
 //! Never waits for a runtime; while following it only asks whether it is still there.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::super::{format, terminal};
 use super::printer::LogPrinter;
 use super::{LogQuery, files, names};
 use crate::cli::args::LogsArgs;
-use crate::os::log_reader::{LogLine, LogReader};
+use crate::os::log_reader::{LogFilter, LogLine, LogReader, RunMark};
 use crate::os::tail::NewestLines;
 
 /// Bytes of the newest lines that are kept before they are printed.
@@ -36,24 +37,36 @@ struct Source {
     path: PathBuf,
     reader: LogReader,
     head: Option<LogLine>,
+    /// How its newest run ended, after the last line.
+    end: Option<RunMark>,
     /// The time of the last line that has one: those without follow it.
     time: u64,
     is_silent: bool,
 }
 
 impl Source {
-    fn advance(&mut self) -> Result<(), CliError> {
-        self.head = self.reader.next_line().map_err(self.failed())?;
-        self.saw();
+    fn advance(&mut self, follows: bool, with_ends: bool) -> Result<(), CliError> {
+        let line = match follows {
+            true => self.reader.next_new(),
+            false => self.reader.next_line(),
+        };
+        self.head = line.map_err(self.failed())?;
+        match &self.head {
+            Some(line) => {
+                self.is_silent = false;
+                self.time = line.at.map_or(self.time, |at| at.0);
+            }
+            // Else it is told with the start of the next run.
+            None if with_ends => self.end = self.reader.trailing_mark(),
+            None => {}
+        }
         Ok(())
     }
 
-    fn saw(&mut self) {
-        let Some(line) = &self.head else {
-            return;
-        };
-        self.is_silent = false;
-        self.time = line.at.map_or(self.time, |at| at.0);
+    /// When what is next happened.
+    fn next_time(&self) -> Option<u64> {
+        let end = || Some(self.end?.ended?.at.0);
+        self.head.as_ref().map(|_| self.time).or_else(end)
     }
 
     fn failed(&self) -> impl Fn(io::Error) -> CliError + use<> {
@@ -63,6 +76,21 @@ impl Source {
             CliError::new(CliExitCode::Failed, text)
         }
     }
+}
+
+/// What is next in a log.
+enum LogItem {
+    Line(LogLine),
+    End(RunMark),
+}
+
+/// Whether the end of a run is among what was asked for.
+fn is_wanted(filter: &LogFilter, mark: &RunMark) -> bool {
+    mark.ended.is_some_and(|ended| {
+        filter.since.is_none_or(|since| ended.at >= since)
+            && filter.until.is_none_or(|until| ended.at <= until)
+            && filter.run.is_none_or(|run| ended.run == run)
+    })
 }
 
 /// The logs of several modules.
@@ -94,6 +122,7 @@ impl FileLogs {
                 path,
                 reader,
                 head: None,
+                end: None,
                 time: 0,
                 is_silent,
             })
@@ -111,6 +140,19 @@ impl FileLogs {
         silent.map(|source| source.name.as_str()).collect()
     }
 
+    /// Prints a note if lines are left out because their stream is not known.
+    pub(super) fn say_what_is_hidden(&self) {
+        let hidden = self.0.iter().filter(|source| source.reader.hides_unknown());
+        let names: Vec<String> = hidden.map(|source| source.name.clone()).collect();
+        if !names.is_empty() {
+            let names = format::list(&names);
+            terminal::print_error(&format!(
+                "{names}: lines whose stream is not known are not shown; with logs.streams = \
+                 \"split\" a module that starts has its streams told apart"
+            ));
+        }
+    }
+
     /// Prints what is there; if it is to be followed, up to the last whole line.
     pub(super) fn print(
         &mut self,
@@ -118,69 +160,85 @@ impl FileLogs {
         follows: bool,
         printer: &mut LogPrinter,
     ) -> Result<(), CliError> {
+        let with_ends = printer.shows_ends();
         match query.count {
-            Some(count) => {
-                let mut newest = NewestLines::new(count, ROOM);
-                self.merge(follows, |log, _, line| {
-                    newest.push(log, line);
-                    Ok(())
-                })?;
-                for (log, line) in newest.lines {
-                    printer.line(log, &self.0[log].name, &line);
+            Some(count) => self.print_newest(count, follows, query, printer)?,
+            None => self.merge(follows, with_ends, |log, name, item| {
+                match item {
+                    LogItem::Line(line) => printer.line(log, name, &line),
+                    LogItem::End(mark) if is_wanted(&query.filter, &mark) => {
+                        printer.trailing(log, name, mark);
+                    }
+                    LogItem::End(_) => {}
                 }
-            }
-            None => self.merge(follows, |log, name, line| {
-                printer.line(log, name, &line);
                 if printer.pending() > WRITE_BYTES {
                     printer.flush()?;
                 }
                 Ok(())
             })?,
         }
-        self.print_ends(printer);
         printer.flush()
     }
 
-    /// Passes all lines on, in order of time.
+    /// Prints the newest lines, and the ends of runs among and after them.
+    fn print_newest(
+        &mut self,
+        count: usize,
+        follows: bool,
+        query: &LogQuery,
+        printer: &mut LogPrinter,
+    ) -> Result<(), CliError> {
+        let mut newest = NewestLines::new(count, ROOM);
+        // Each with the number of lines before it.
+        let (mut ends, mut lines) = (VecDeque::new(), 0);
+        self.merge(follows, printer.shows_ends(), |log, _, item| {
+            match item {
+                LogItem::Line(line) => {
+                    newest.push(log, line);
+                    lines += 1;
+                }
+                LogItem::End(mark) if is_wanted(&query.filter, &mark) => {
+                    ends.push_back((lines, log, mark));
+                }
+                LogItem::End(_) => {}
+            }
+            Ok(())
+        })?;
+        let first = lines - newest.lines.len();
+        ends.retain(|(before, ..)| *before > first);
+        for (number, (log, line)) in (first..).zip(newest.lines) {
+            while let Some((_, log, mark)) = ends.pop_front_if(|(before, ..)| *before <= number) {
+                printer.trailing(log, &self.0[log].name, mark);
+            }
+            printer.line(log, &self.0[log].name, &line);
+        }
+        for (_, log, mark) in ends {
+            printer.trailing(log, &self.0[log].name, mark);
+        }
+        Ok(())
+    }
+
+    /// Passes all lines on, and the ends of runs that no line follows, in order of time.
     fn merge(
         &mut self,
         follows: bool,
-        mut each: impl FnMut(usize, &str, LogLine) -> Result<(), CliError>,
+        with_ends: bool,
+        mut each: impl FnMut(usize, &str, LogItem) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let next = |source: &mut Source| {
-            if follows {
-                source.head = source.reader.next_new().map_err(source.failed())?;
-                source.saw();
-                Ok(())
-            } else {
-                source.advance()
-            }
-        };
-        self.0.iter_mut().try_for_each(next)?;
+        let mut sources = self.0.iter_mut();
+        sources.try_for_each(|source| source.advance(follows, with_ends))?;
         loop {
-            let with_line = self
-                .0
-                .iter()
-                .enumerate()
-                .filter(|(_, source)| source.head.is_some());
-            let Some((log, _)) = with_line.min_by_key(|(_, source)| source.time) else {
+            let sources = self.0.iter().enumerate();
+            let times = sources.filter_map(|(log, source)| Some((source.next_time()?, log)));
+            let Some((_, log)) = times.min() else {
                 return Ok(());
             };
             let source = &mut self.0[log];
             if let Some(line) = source.head.take() {
-                each(log, &source.name, line)?;
-            }
-            next(&mut self.0[log])?;
-        }
-    }
-
-    fn print_ends(&mut self, printer: &mut LogPrinter) {
-        if !printer.shows_ends() {
-            return; // told with the start of the next run
-        }
-        for (log, source) in self.0.iter_mut().enumerate() {
-            if let Some(mark) = source.reader.trailing_mark() {
-                printer.trailing(log, &source.name, mark);
+                each(log, &source.name, LogItem::Line(line))?;
+                source.advance(follows, with_ends)?;
+            } else if let Some(mark) = source.end.take() {
+                each(log, &source.name, LogItem::End(mark))?;
             }
         }
     }
@@ -225,12 +283,16 @@ impl FileLogs {
         for source in &mut self.0 {
             source.reader.refresh().map_err(source.failed())?;
         }
-        self.merge(true, |log, name, mut line| {
-            line.at = line.at.or_else(|| Some(terminal::now()));
-            printer.line(log, name, &line);
+        self.merge(true, printer.shows_ends(), |log, name, item| {
+            match item {
+                LogItem::Line(mut line) => {
+                    line.at = line.at.or_else(|| Some(terminal::now()));
+                    printer.line(log, name, &line);
+                }
+                LogItem::End(mark) => printer.trailing(log, name, mark),
+            }
             Ok(())
         })?;
-        self.print_ends(printer);
         printer.flush()
     }
 

@@ -14,7 +14,7 @@ use super::super::system_locator::SystemLocator;
 use super::super::{format, terminal};
 use super::printer::LogPrinter;
 use super::{LogQuery, say_if_empty};
-use crate::os::log_reader::{LogLine, RunMark};
+use crate::os::log_reader::{LogLine, RunMark, stamp};
 
 /// Lines that the runtime returns, at most.
 const LINES_MAX: usize = 10_000;
@@ -81,6 +81,7 @@ fn params(module: &str, follow: bool, query: &LogQuery) -> LogsParams {
         since: query.filter.since,
         until: query.filter.until,
         run: query.filter.run,
+        stream: query.filter.stream.and_then(stamp::to_protocol),
         grep: query.grep.clone(),
     }
 }
@@ -119,8 +120,8 @@ fn print_lines(
 fn lines_of(read: &LogLines) -> impl Iterator<Item = LogLine> {
     let mut last = 0;
     read.lines.iter().enumerate().map(move |(number, text)| {
-        let stamp = read.stamps.get(number).copied().unwrap_or_default();
-        let run = stamp.run.unwrap_or(0);
+        let known = read.stamps.get(number).copied().unwrap_or_default();
+        let run = known.run.unwrap_or(0);
         let is_other = last > 0 && run > last;
         last = last.max(run);
         let boundary = RunMark {
@@ -128,8 +129,9 @@ fn lines_of(read: &LogLines) -> impl Iterator<Item = LogLine> {
             ended: None,
         };
         LogLine {
-            at: stamp.at,
+            at: known.at,
             run,
+            stream: stamp::from_protocol(known.stream),
             text: text.clone().into_bytes(),
             length: text.len() as u64,
             mark: is_other.then_some(boundary),

@@ -8,9 +8,9 @@ use std::io::IsTerminal;
 use jiff::Zoned;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use mainstay_process::Exit;
+use mainstay_process::{Exit, StdStream};
 use mainstay_protocol::Timestamp;
-use mainstay_protocol::method::{LineStamp, LogLines};
+use mainstay_protocol::method::LogLines;
 use serde_json::Value;
 
 use super::super::args::LogsArgs;
@@ -19,6 +19,7 @@ use super::super::terminal::{AnsiColour, Terminal};
 use super::super::{format, terminal, terminal_text};
 use crate::os::log_reader::{LogLine, RunMark};
 use crate::os::tail;
+use crate::os_text::signal_name;
 
 const COLOURS: [AnsiColour; 6] = [
     AnsiColour::Cyan,
@@ -139,7 +140,7 @@ impl LogPrinter {
             self.mark(log, name, Some(line.run), mark);
         }
         self.printed.insert(log);
-        self.columns(log, name, line.at);
+        self.columns(log, name, line);
         if self.is_terminal {
             let text = tail::text(line);
             self.out
@@ -165,14 +166,17 @@ impl LogPrinter {
     }
 
     /// Prints the columns before a line.
-    fn columns(&mut self, log: usize, name: &str, at: Option<Timestamp>) {
+    fn columns(&mut self, log: usize, name: &str, line: &LogLine) {
         let mut columns = String::new();
         if self.times {
-            self.day_mark(at);
-            let time = at.map(|at| self.time(at)).unwrap_or_default();
+            self.day_mark(line.at);
+            let time = line.at.map(|at| self.time(at)).unwrap_or_default();
             let time = format!("{time:TIME_WIDTH$} ");
-            self.terminal
-                .paint(&mut columns, Some(AnsiColour::Grey), &time);
+            let colour = match line.stream {
+                StdStream::Stderr => AnsiColour::Red,
+                StdStream::Stdout | StdStream::Both => AnsiColour::Grey,
+            };
+            self.terminal.paint(&mut columns, Some(colour), &time);
         }
         if let Some(width) = self.names {
             let colour = COLOURS[log % COLOURS.len()];
@@ -273,7 +277,7 @@ fn exit_text(exit: Exit) -> String {
         Exit::Code(code) => format!("exited {code}"),
         Exit::Signal { signal, core } => {
             let core = if core { ", with a core" } else { "" };
-            format!("was ended by {signal}{core}")
+            format!("was ended by {}{core}", signal_name(signal))
         }
         Exit::Oom => "was killed because memory ran out".to_owned(),
         Exit::Stuck => "does not end".to_owned(),
@@ -289,10 +293,7 @@ fn json(name: &str, line: &LogLine) -> Vec<u8> {
         module: name.to_owned(),
         records: record.into_iter().map(Some).collect(),
         lines: vec![text],
-        stamps: vec![LineStamp {
-            at: line.at,
-            run: Some(line.run).filter(|run| *run > 0),
-        }],
+        stamps: vec![line.stamp()],
         ..LogLines::default()
     };
     let mut bytes = serde_json::to_vec(&lines).unwrap_or_default();
@@ -304,6 +305,8 @@ fn json(name: &str, line: &LogLine) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::os::log_reader::RunEnded;
+    use mainstay_protocol::enums::LogStream;
+    use mainstay_protocol::method::LineStamp;
     use std::time::Duration;
 
     const AT: u64 = 1_795_000_000_123; // 2026-11-18 11:06:40 UTC
@@ -312,6 +315,7 @@ mod tests {
         LogLine {
             at: Some(Timestamp(AT + after)),
             run: 2,
+            stream: StdStream::Both,
             text: text.as_bytes().to_vec(),
             length: text.len() as u64,
             mark,
@@ -365,6 +369,13 @@ mod tests {
             coloured,
             "\x1b[90m11:06:41 \x1b[0m\x1b[33mworker | \x1b[0m\x1b[31mtwo\x1b[0m\n"
         );
+        let mut error = line("four", 0, None);
+        error.stream = StdStream::Stderr;
+        let coloured = printed(printer(None, true), &[(0, "web", error)]);
+        assert_eq!(
+            coloured, "\x1b[31m11:06:40 \x1b[0mfour\n",
+            "its time is red"
+        );
     }
 
     #[test]
@@ -385,14 +396,16 @@ mod tests {
     fn a_program_gets_objects() {
         let mut program = printer(None, false);
         program.json = true;
-        let lines = [(0, "web", line("{\"level\":1}", 0, Some(boundary())))];
-        let text = printed(program, &lines);
+        let mut object = line("{\"level\":1}", 0, Some(boundary()));
+        object.stream = StdStream::Stdout;
+        let text = printed(program, &[(0, "web", object)]);
         let read: LogLines = serde_json::from_str(&text).expect("an object");
         assert_eq!(
             read.stamps,
             [LineStamp {
                 at: Some(Timestamp(AT)),
-                run: Some(2)
+                run: Some(2),
+                stream: Some(LogStream::Stdout),
             }]
         );
         assert_eq!(read.records, [Some(serde_json::json!({"level": 1}))]);

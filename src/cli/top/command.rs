@@ -36,6 +36,9 @@ impl CommandRunner {
     pub(super) fn start(&mut self, words: &[String]) -> Pane {
         self.stop();
         let mut pane = Pane::new(format!("mainstay {}", words.join(" ")));
+        pane.from_start = words
+            .first()
+            .is_some_and(|verb| verb != "logs" && verb != "events");
         let program = std::env::current_exe();
         let started = program.and_then(|program| {
             let mut command = Command::new(program);

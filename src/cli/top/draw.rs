@@ -307,17 +307,18 @@ fn pane_lines(pane: &Pane, width: usize, height: usize) -> Vec<Line<'static>> {
     let title = format!("$ {}{state}", format::single_line(&pane.title));
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled(cut(&title, width).into_owned(), bold)];
-    let room = height.saturating_sub(if pane.behind > 0 { 2 } else { 1 });
-    let end = pane.lines.len() - pane.behind.min(pane.lines.len());
+    let below = pane.below(height.saturating_sub(1));
+    let room = height.saturating_sub(if below > 0 { 2 } else { 1 });
+    let end = pane.lines.len() - below.min(pane.lines.len());
     let shown = pane.lines.range(end.saturating_sub(room)..end);
     lines.extend(shown.map(|line| Line::raw(cut(line, width).into_owned())));
-    if pane.behind > 0 {
+    if below > 0 {
         lines.resize(height.saturating_sub(1), Line::default());
         let newer = match pane.newer {
             0 => String::new(),
             count => format!(", {count} of them new"),
         };
-        let text = format!("▼ {} lines below{newer}: End jumps to now", pane.behind);
+        let text = format!("▼ {below} lines below{newer}: End jumps to now");
         let reversed = Style::new().add_modifier(Modifier::REVERSED);
         lines.push(Line::styled(cut(&text, width).into_owned(), reversed));
     }

@@ -2,6 +2,7 @@
 //! Owns the order of the rows, histories of processor use, and scrolling.
 //! Never draws and never reads a key.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 
 use mainstay_protocol::enums::ModuleKind;
@@ -68,6 +69,10 @@ pub(super) struct Pane {
     pub(super) newer: usize,
     /// The exit code of the command.
     pub(super) ended: Option<i32>,
+    /// The first lines are shown until it is scrolled: an answer begins with what matters.
+    pub(super) from_start: bool,
+    /// Lines that were shown last.
+    room: Cell<usize>,
 }
 
 impl Pane {
@@ -78,6 +83,20 @@ impl Pane {
             behind: 0,
             newer: 0,
             ended: None,
+            from_start: false,
+            room: Cell::new(0),
+        }
+    }
+
+    /// Returns how many lines are left out below where `height` lines are free; one of them is to
+    /// say so.
+    pub(super) fn below(&self, height: usize) -> usize {
+        let room = height.saturating_sub(1);
+        self.room.set(room);
+        match self.from_start {
+            true if self.lines.len() > height => self.lines.len() - room,
+            true => 0,
+            false => self.behind,
         }
     }
 
@@ -98,6 +117,9 @@ impl Pane {
 
     /// Scrolls up, or down if negative.
     pub(super) fn scroll(&mut self, lines: isize) {
+        if std::mem::take(&mut self.from_start) {
+            self.behind = self.lines.len().saturating_sub(self.room.get());
+        }
         let top = self.lines.len().saturating_sub(1);
         self.behind = self.behind.saturating_add_signed(lines).min(top);
         self.newer = self.newer.min(self.behind);
@@ -105,7 +127,7 @@ impl Pane {
 
     /// Shows the newest line again.
     pub(super) fn jump_to_now(&mut self) {
-        (self.behind, self.newer) = (0, 0);
+        (self.behind, self.newer, self.from_start) = (0, 0, false);
     }
 }
 
@@ -258,5 +280,19 @@ mod tests {
             pane.push(&n.to_string());
         }
         assert_eq!(pane.lines.len(), PANE_LINES_MAX);
+    }
+
+    #[test]
+    fn an_answer_is_shown_from_its_first_line_on() {
+        let mut pane = Pane::new("why web".to_owned());
+        pane.from_start = true;
+        for n in 0..20 {
+            pane.push(&n.to_string());
+        }
+        assert_eq!((pane.below(20), pane.below(10)), (0, 11));
+        pane.scroll(-2);
+        assert_eq!(pane.below(10), 9);
+        pane.jump_to_now();
+        assert_eq!(pane.below(10), 0);
     }
 }

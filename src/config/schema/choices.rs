@@ -48,6 +48,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether stdout and stderr of a module have a pipe each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStreams {
+    /// One for both: all that is written is in its order.
+    #[default]
+    Merged,
+    /// Yes: each line has its stream, and the order between the two is that of the reads.
+    Split,
+}
+
 /// Whether a module starts whose limits this machine cannot enforce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +103,7 @@ pub enum ReloadMode {
 
 choices!(Stdin { "null" => Stdin::Null, "open" => Stdin::Open, });
 choices!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
+choices!(LogStreams { "merged" => LogStreams::Merged, "split" => LogStreams::Split, });
 choices!(ProbeRole {
     "liveness" => ProbeRole::Liveness,
     "startup" => ProbeRole::Startup,

@@ -5,7 +5,7 @@
 use mainstay_policy::group::{GroupStrategy, OnExceeded};
 use mainstay_policy::spec;
 
-use super::choices::{EnforcementPolicy, LogFormat, ReloadMode, Rung};
+use super::choices::{EnforcementPolicy, LogFormat, LogStreams, ReloadMode, Rung};
 use super::compound::{Principal, RawMember, RawProbation, RecoveryLadder};
 use super::scalars::{
     BoundedInt, ByteSize, DurationValue, Fraction, GrowthFactor, ModuleName, PositiveDuration,
@@ -207,6 +207,9 @@ section! {
         Live keep: BoundedInt<0, 1000> = BoundedInt(5);
         /// Text is kept as it is; "json" parses lines that are JSON objects.
         Live format: LogFormat = LogFormat::Text;
+        /// "split": stdout and stderr of a module are told apart, from its next start on; a line of
+        /// one may stand before an earlier line of the other. "merged": all is in its order.
+        Live streams: LogStreams = LogStreams::Merged;
     }
 }
 

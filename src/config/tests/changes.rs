@@ -149,6 +149,7 @@ fn every_class_of_a_key_is_the_one_of_the_reference() {
         (&["module", "a", "sockets"], KeyClass::RestartDependents),
         (&["logs", "directory"], KeyClass::Restart),
         (&["logs", "format"], KeyClass::Live),
+        (&["logs", "streams"], KeyClass::Live),
     ] {
         assert_eq!(crate::config::class_of(path), Some(class), "{path:?}");
     }

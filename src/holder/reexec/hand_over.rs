@@ -168,7 +168,7 @@ impl Engine {
         let is_plain = |event: &EngineEvent| {
             matches!(
                 event,
-                EngineEvent::Output { .. }
+                EngineEvent::Output(_)
                     | EngineEvent::OutputFlushed { .. }
                     | EngineEvent::OutputDropped { .. }
                     | EngineEvent::NotifyRejected { .. }

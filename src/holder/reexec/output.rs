@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use mainstay_process::Instance;
+use mainstay_process::{Instance, StdStream};
 use serde::{Deserialize, Serialize};
 
 use super::kept_fds::{KeptFd, KeptFds};
@@ -14,7 +14,7 @@ use super::request::Obstacle;
 use crate::threads::lock;
 use crate::workers::log_index::LogMark;
 use crate::workers::log_writer::{LogWriter, LogWriterState, PendingOutput};
-use crate::workers::output::{Backpressure, OutputDrain, OutputStream, Streams};
+use crate::workers::output::{Backpressure, OutputDrain, OutputPipe, OutputStream, Streams};
 use crate::workers::tap_replay::TapReplay;
 
 /// All output.
@@ -27,20 +27,51 @@ pub(super) struct OutputState {
     keep: u32,
 }
 
-/// A pipe.
+/// What a run writes.
 #[derive(Debug, Serialize, Deserialize)]
 struct StreamState {
     key: u64,
-    /// None: the process has closed its output.
+    /// The first pipe. None: the process has closed it.
     fd: Option<KeptFd>,
+    #[serde(default, skip_serializing_if = "StdStream::is_both")]
+    stream: StdStream,
     id: u32,
     generation: u64,
     name: Instance,
     told: Option<Vec<u8>>,
     tapped: bool,
     line: Vec<u8>,
+    /// The pipe of stderr, where stdout and stderr have one each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    errors: Option<PipeState>,
     tap_replay: String,
     tap_lost: u64,
+}
+
+/// A pipe.
+#[derive(Debug, Serialize, Deserialize)]
+struct PipeState {
+    fd: Option<KeptFd>,
+    stream: StdStream,
+    line: Vec<u8>,
+}
+
+impl PipeState {
+    fn of(one: &OutputPipe, kept: &mut KeptFds) -> PipeState {
+        PipeState {
+            fd: one.fd.as_ref().map(|fd| kept.keep(fd)),
+            stream: one.stream,
+            line: one.line.clone(),
+        }
+    }
+
+    fn restore(self) -> io::Result<OutputPipe> {
+        Ok(OutputPipe {
+            fd: self.fd.map(KeptFd::take).transpose()?,
+            stream: self.stream,
+            line: self.line,
+        })
+    }
 }
 
 /// The log of an instance, all of whose bytes are written.
@@ -96,17 +127,23 @@ impl OutputState {
         if streams.finishing > 0 {
             return Err(Obstacle::busy("the output of a run that has ended is read"));
         }
-        let stream = |(key, one): (&u64, &OutputStream)| StreamState {
-            key: *key,
-            fd: one.fd.as_ref().map(|fd| kept.keep(fd)),
-            id: one.id,
-            generation: one.generation,
-            name: one.name.clone(),
-            told: one.told.clone(),
-            tapped: one.tapped,
-            line: one.line.clone(),
-            tap_replay: one.kept.text(),
-            tap_lost: one.tap_lost,
+        let stream = |(key, one): (&u64, &OutputStream)| {
+            let mut pipes = one.pipes.iter().map(|pipe| PipeState::of(pipe, kept));
+            let first = pipes.next()?;
+            Some(StreamState {
+                key: *key,
+                fd: first.fd,
+                stream: first.stream,
+                id: one.id,
+                generation: one.generation,
+                name: one.name.clone(),
+                told: one.told.clone(),
+                tapped: one.tapped,
+                line: first.line,
+                errors: pipes.next(),
+                tap_replay: one.kept.text(),
+                tap_lost: one.tap_lost,
+            })
         };
         let log = |(name, one): (&Instance, &PendingOutput)| LogState {
             name: name.clone(),
@@ -118,7 +155,7 @@ impl OutputState {
             reported: one.reported,
         };
         Ok(OutputState {
-            streams: streams.by_key.iter().map(stream).collect(),
+            streams: streams.by_key.iter().filter_map(stream).collect(),
             last_key: streams.last_key,
             logs: logs.waiting.iter().map(log).collect(),
             max_bytes: logs.max_bytes,
@@ -142,22 +179,27 @@ impl OutputState {
         for one in self.streams {
             let mut tap_replay = TapReplay::default();
             tap_replay.push(&one.tap_replay);
+            let first = PipeState {
+                fd: one.fd,
+                stream: one.stream,
+                line: one.line,
+            };
+            let pipes = [Some(first), one.errors].into_iter().flatten();
             let stream = OutputStream {
-                fd: one.fd.map(KeptFd::take).transpose()?,
+                pipes: pipes.map(PipeState::restore).collect::<Result<_, _>>()?,
                 id: one.id,
                 generation: one.generation,
                 name: one.name,
                 told: one.told,
                 tapped: one.tapped,
-                line: one.line,
                 kept: tap_replay,
                 tap_lost: one.tap_lost,
                 until: None,
                 exit: None,
                 pace: Backpressure::default(),
             };
-            if let Some(fd) = &stream.fd {
-                drain.poll.add(fd, one.key)?;
+            for (fd, pipe) in stream.open_pipes(one.key) {
+                drain.poll.add(fd, pipe)?;
             }
             streams.by_key.insert(one.key, stream);
         }

@@ -99,12 +99,16 @@ fn descriptors(spec: &ExecSpec) -> Result<(), i32> {
         let lift = |fd| check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above));
         let stdin = lift(spec.stdin)? as c_int;
         let stdout = lift(spec.stdout)? as c_int;
+        let stderr = match spec.stderr == spec.stdout {
+            true => stdout,
+            false => lift(spec.stderr)? as c_int,
+        };
         for (copy, (source, _)) in copies.iter_mut().zip(&spec.fd_mappings) {
             *copy = lift(*source)? as c_int;
         }
         check(libc::dup2(stdin, 0))?;
         check(libc::dup2(stdout, 1))?;
-        check(libc::dup2(stdout, 2))?;
+        check(libc::dup2(stderr, 2))?;
         let mut next = 3;
         for (copy, (_, number)) in copies.iter().zip(&spec.fd_mappings) {
             check(libc::dup2(*copy, *number))?;

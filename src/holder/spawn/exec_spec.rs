@@ -58,6 +58,7 @@ pub(crate) struct ExecSpec {
     pub(crate) directory: CString,
     pub(crate) stdin: c_int,
     pub(crate) stdout: c_int,
+    pub(crate) stderr: c_int,
     /// Source and number of each descriptor it is given from 3 on, by rising number.
     pub(crate) fd_mappings: Vec<(c_int, c_int)>,
     /// `cgroup.procs` to write oneself to, or -1.
@@ -104,6 +105,7 @@ impl ExecSpec {
             directory: c"/".into(),
             stdin: dev_null,
             stdout: dev_null,
+            stderr: dev_null,
             fd_mappings: Vec::new(),
             group_procs: -1,
             nofile,

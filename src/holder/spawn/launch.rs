@@ -3,12 +3,13 @@
 //! Never lets a child copy the shared table of descriptors, where that can be avoided.
 
 use std::io::{self, PipeReader, PipeWriter};
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 
-use mainstay_process::{Output, SpawnRequest, StartStep, Stdin};
+use mainstay_process::{Output, SpawnRequest, StartStep, StdStream, Stdin};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -23,7 +24,7 @@ use crate::spawn::spawn_job::{SpawnContext, SpawnInFlight, SpawnJob};
 use crate::threads::lock;
 use crate::workers::foreign_fd::NamedFd;
 use crate::workers::notify_receiver::REPLY_TIMEOUT;
-use crate::workers::output::{Backpressure, OutputStream};
+use crate::workers::output::{Backpressure, OutputPipe, OutputStream};
 use crate::workers::reports::SpawnedProcess;
 use crate::workers::tap_replay::TapReplay;
 
@@ -46,6 +47,8 @@ pub(super) struct LaunchThread {
 struct Opened {
     stdin: Option<(PipeReader, PipeWriter)>,
     output: Option<(OwnedFd, OwnedFd)>,
+    /// Of stderr, where it has a pipe of its own.
+    errors: Option<(OwnedFd, OwnedFd)>,
     ready: Option<(OwnedFd, OwnedFd)>,
     group: Option<Arc<Cgroup>>,
     /// A child can be made inside the group.
@@ -104,10 +107,11 @@ impl LaunchThread {
             SpawnError::new(StartStep::Pipe, errno, "draw a mark")
         })?;
         slot.clear();
-        // The writing end closes when this returns; the reading end is watched before the start,
+        // The writing ends close when this returns; the reading ends are watched before the start,
         // so that nothing can fail after it.
         let (read, write) = opened.output.take().unzip();
-        let stream = read.map(|read| add_stream(&context, &job, read));
+        let (read_errors, write_errors) = opened.errors.take().unzip();
+        let stream = read.map(|read| add_stream(&context, &job, read, read_errors));
         let stream = stream.transpose()?;
         let (kill_after_ms, notifies) = (job.spawn.timeout_ms, job.spawn.notify);
         let start = Start {
@@ -119,7 +123,8 @@ impl LaunchThread {
             slot,
             job,
         };
-        let launched = self.launch(start, &opened, write.as_ref());
+        let writes = (write.as_ref(), write_errors.as_ref());
+        let launched = self.launch(start, &opened, writes);
         let launched = launched.and_then(|(pid, start_time)| {
             executed(pid, slot)?;
             let handle = context.embedded.then(|| ProcessHandle::new(pid));
@@ -149,13 +154,14 @@ impl LaunchThread {
         &mut self,
         start: Start,
         opened: &Opened,
-        output: Option<&OwnedFd>,
+        (output, errors): (Option<&OwnedFd>, Option<&OwnedFd>),
     ) -> Result<(i32, u64), SpawnError> {
         let context = Arc::clone(&self.context);
         let stdout = output.map_or(context.dev_null.as_fd(), AsFd::as_fd);
         let ready = opened.ready.as_ref().map(|(_, write)| write.as_fd());
         let job = &start.job;
         let is_plain = opened.stdin.is_none()
+            && errors.is_none()
             && opened.stored.is_empty()
             && job.sockets.is_empty()
             && job.spawn.credentials.is_none();
@@ -164,7 +170,10 @@ impl LaunchThread {
                 let group = opened.group.as_deref();
                 start.launch_reserved(&mut self.launcher, reserved, (stdout, ready), group)
             }
-            _ => self.launch_in_table(start, opened, (stdout, ready)),
+            _ => {
+                let errors = errors.map(AsFd::as_fd);
+                self.launch_in_table(start, opened, (stdout, errors, ready))
+            }
         }
     }
 
@@ -172,7 +181,11 @@ impl LaunchThread {
         &mut self,
         start: Start,
         opened: &Opened,
-        (stdout, ready): (BorrowedFd<'_>, Option<BorrowedFd<'_>>),
+        (stdout, errors, ready): (
+            BorrowedFd<'_>,
+            Option<BorrowedFd<'_>>,
+            Option<BorrowedFd<'_>>,
+        ),
     ) -> Result<(i32, u64), SpawnError> {
         let failed = |problem: io::Error| {
             let errno = problem.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -199,11 +212,13 @@ impl LaunchThread {
         let sockets: Vec<NamedFd> = start.job.sockets.clone();
         let mut fds = vec![stdin.unwrap_or(context.dev_null.as_fd()), stdout];
         let has = [
+            errors.is_some(),
             ready.is_some(),
             opened.group.is_some(),
             procs.is_some(),
             store.is_some(),
         ];
+        fds.extend(errors);
         fds.extend(ready);
         fds.extend(opened.group.as_ref().map(|group| group.as_fd()));
         fds.extend(procs.as_ref().map(AsFd::as_fd));
@@ -256,7 +271,11 @@ impl Start {
         group: Option<&Cgroup>,
     ) -> Result<(i32, u64), SpawnError> {
         let (stdin, out, says_ready) = reserved.numbers();
-        let fds = self.child_fds((stdin, out), ready.map(|_| says_ready), reserved.above());
+        let fds = self.child_fds(
+            [stdin, out, out],
+            ready.map(|_| says_ready),
+            reserved.above(),
+        );
         let put = reserved.install(stdout.as_raw_fd(), ready.as_ref().map(AsRawFd::as_raw_fd));
         let put = put.map_err(|errno| {
             SpawnError::new(StartStep::Descriptors, errno, "arrange its descriptors")
@@ -275,7 +294,7 @@ impl Start {
         &self,
         launcher: &mut ProcessLauncher,
         fds: &mut Vec<OwnedFd>,
-        [has_ready, has_group, has_procs, has_store]: [bool; 4],
+        has: [bool; 5],
         stored: &[(u32, String)],
     ) -> Result<(i32, u64), SpawnError> {
         let mut given = fds.iter();
@@ -283,9 +302,9 @@ impl Start {
         let missing = || SpawnError::without_text(StartStep::Descriptors, libc::EMFILE);
         let (stdin, stdout) = (next(true), next(true));
         let (stdin, stdout) = stdin.zip(stdout).ok_or_else(missing)?;
-        let [ready, group, procs, store] =
-            [has_ready, has_group, has_procs, has_store].map(&mut next);
-        let numbers = (stdin.as_raw_fd(), stdout.as_raw_fd());
+        let [errors, ready, group, procs, store] = has.map(&mut next);
+        let stderr = errors.unwrap_or(stdout);
+        let numbers = [stdin, stdout, stderr].map(AsRawFd::as_raw_fd);
         let mut child = self.child_fds(numbers, ready.map(AsRawFd::as_raw_fd), 0);
         let names = self.job.sockets.iter().map(|(name, _)| name.clone());
         child.handed = names.zip(given.map(AsRawFd::as_raw_fd)).collect();
@@ -304,11 +323,13 @@ impl Start {
         self.fork(launcher, &child, group.as_ref().map(AsFd::as_fd), procs)
     }
 
-    fn child_fds(&self, (stdin, stdout): (i32, i32), ready: Option<i32>, above: u32) -> ChildFds {
+    fn child_fds(&self, numbers: [i32; 3], ready: Option<i32>, above: u32) -> ChildFds {
         let path = self.notify_path.as_ref();
+        let [stdin, stdout, stderr] = numbers;
         ChildFds {
             stdin,
             stdout,
+            stderr,
             ready,
             notify_path: path.map(|path| path.to_string_lossy().into_owned()),
             mark: self.mark.clone(),
@@ -384,7 +405,8 @@ fn open(context: &SpawnContext, job: &SpawnJob) -> Result<Opened, SpawnError> {
     let (group, inside) = group.unzip();
     let pipe_if = |wanted: bool| wanted.then(pipe).transpose();
     let output = pipe_if(spawn.output != Output::Null)?;
-    if let Some((_, end)) = &output {
+    let errors = pipe_if(spawn.split_output && spawn.output == Output::Log)?;
+    for (_, end) in output.iter().chain(&errors) {
         own_output(spawn, end);
     }
     let receiver = job.receiver.as_ref();
@@ -400,6 +422,7 @@ fn open(context: &SpawnContext, job: &SpawnJob) -> Result<Opened, SpawnError> {
     Ok(Opened {
         stdin: open_stdin(spawn)?,
         output,
+        errors,
         ready: pipe_if(spawn.ready_fd.is_some())?,
         group,
         inside: inside == Some(true),
@@ -511,15 +534,30 @@ fn fork(
     }
 }
 
-fn add_stream(context: &SpawnContext, job: &SpawnJob, read: OwnedFd) -> Result<u64, SpawnError> {
+/// Gives the drain the output of a start: one pipe, or that of stdout and that of stderr.
+fn add_stream(
+    context: &SpawnContext,
+    job: &SpawnJob,
+    read: OwnedFd,
+    read_errors: Option<OwnedFd>,
+) -> Result<u64, SpawnError> {
+    let pipe = |(fd, stream)| OutputPipe {
+        fd: Some(fd),
+        stream,
+        line: Vec::new(),
+    };
+    let first = match read_errors {
+        Some(_) => StdStream::Stdout,
+        None => StdStream::Both,
+    };
+    let errors = read_errors.map(|fd| (fd, StdStream::Stderr));
     let stream = OutputStream {
-        fd: Some(read),
+        pipes: iter::once((read, first)).chain(errors).map(pipe).collect(),
         id: job.id,
         generation: job.spawn.generation,
         name: job.name.clone(),
         told: (job.spawn.output == Output::Captured).then(Vec::new),
         tapped: job.tapped,
-        line: Vec::new(),
         kept: TapReplay::default(),
         tap_lost: 0,
         until: None,

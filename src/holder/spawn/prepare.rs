@@ -51,6 +51,7 @@ impl BaseEnvironment {
 pub(crate) struct ChildFds {
     pub(crate) stdin: i32,
     pub(crate) stdout: i32,
+    pub(crate) stderr: i32,
     pub(crate) ready: Option<i32>,
     pub(crate) notify_path: Option<String>,
     pub(crate) mark: String,
@@ -150,6 +151,7 @@ pub(crate) fn exec_spec(
         )?,
         stdin: ends.stdin,
         stdout: ends.stdout,
+        stderr: ends.stderr,
         fd_mappings: given,
         group_procs: -1,
         nofile,

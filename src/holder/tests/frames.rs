@@ -12,7 +12,8 @@ use mainstay_holder::messages::{
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
-    ProcessEventKind, RunLimits, Signal, SpawnRequest, StartFailure, StartStep, Stdin, TreeProcess,
+    ProcessEventKind, RunLimits, Signal, SpawnRequest, StartFailure, StartStep, StdStream, Stdin,
+    TreeProcess,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,6 +89,7 @@ fn requests() -> Vec<HolderRequest> {
             sockets: vec![socket()],
             stdin: Stdin::Open,
             output: Output::Captured,
+            split_output: true,
             no_new_privileges: true,
             isolation: mainstay_process::Isolation {
                 capabilities: Some(32),
@@ -237,6 +239,7 @@ fn events() -> impl Iterator<Item = HolderMessage> {
         },
         ProcessEventKind::Output {
             text: text(),
+            stream: StdStream::Stderr,
             dropped_bytes: 1,
         },
         ProcessEventKind::OutputDropped {
@@ -430,7 +433,7 @@ fn words_that_only_a_newer_side_knows_are_read_as_other() {
             "/message"
         };
         for path in paths {
-            for key in ["type", "event", "step", "output"] {
+            for key in ["type", "event", "step", "output", "stream"] {
                 let mut newer = frame.clone();
                 let object = newer.pointer_mut(&format!("{root}{path}"));
                 let object = object.and_then(Value::as_object_mut).expect("an object");
@@ -447,7 +450,7 @@ fn words_that_only_a_newer_side_knows_are_read_as_other() {
     }
     assert_eq!(
         lists.into_iter().collect::<Vec<_>>(),
-        ["event", "output", "step", "type"]
+        ["event", "output", "step", "stream", "type"]
     );
     let end = serde_json::json!({ "message": event(ProcessEventKind::Exited(Exited {
         pid: 7, exit: Exit::Unknown, timed_out: false, output: String::new(), at: 1,

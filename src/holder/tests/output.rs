@@ -12,7 +12,7 @@ use common::{Rig, eventually, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_process::log_index::{BLOCK_BYTES, BlockEntries, IndexEntry, IndexEntryKind};
-use mainstay_process::{Exit, Output, ProcessEvent, ProcessEventKind};
+use mainstay_process::{Exit, Output, ProcessEvent, ProcessEventKind, SpawnRequest, StdStream};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
@@ -401,4 +401,121 @@ fn what_was_written_without_an_index_has_no_time() {
             .collect();
         said == [(false, 0), (true, 7)]
     });
+}
+
+/// A run whose stdout and stderr have a pipe each.
+fn split(name: &str, generation: u64, script: &str) -> SpawnRequest {
+    let mut spawn = spawn_of(name, generation, &["/bin/sh", "-c", script]);
+    spawn.split_output = true;
+    spawn
+}
+
+/// What the index of a log says was written to a stream.
+fn written_to(log: &Path, stream: StdStream) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let index = std::fs::read(format!("{}.idx", log.display())).unwrap_or_default();
+    let blocks = index.chunks(BLOCK_BYTES).filter_map(BlockEntries::of);
+    let mut bytes = Vec::new();
+    for entry in blocks.flatten().filter(|entry| entry.stream == stream) {
+        if let IndexEntryKind::Bytes(length) = entry.what {
+            let (from, length) = (entry.offset as usize, length as usize);
+            bytes.extend_from_slice(&text[from..from + length]);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+fn has_ended(log: &Path) -> bool {
+    let (_, events) = indexed(log);
+    let ended = |entry: &IndexEntry| matches!(entry.what, IndexEntryKind::Ended(_));
+    events.iter().any(ended)
+}
+
+#[test]
+fn stdout_and_stderr_are_kept_apart_where_that_is_asked_for() {
+    let mut rig = Rig::new(EngineOptions::default());
+    rig.line.ask(&HolderRequest::Tap {
+        instance: "s".parse().unwrap(),
+        on: true,
+        replay: false,
+    });
+    let go = rig.dir.path().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    let wait = format!("read x < {}", go.display());
+    let script = format!(
+        "printf 'one\\nhal'; {wait}; printf 'two\\nen' >&2; {wait}; echo f; {wait}; printf d >&2"
+    );
+    rig.start(split("s", 1, &script));
+    let output = |tell: &HolderMessage| match tell {
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Output { text, stream, .. },
+            ..
+        }) => Some((*stream, text.clone())),
+        _ => None,
+    };
+    let (out, err) = (StdStream::Stdout, StdStream::Stderr);
+    for expected in [
+        (out, "one\n"),
+        (err, "two\n"),
+        (out, "half\n"),
+        (err, "end"),
+    ] {
+        assert_eq!(rig.line.until(output), (expected.0, expected.1.to_owned()));
+        if expected.1 != "end" {
+            std::fs::write(&go, "go\n").expect("it reads");
+        }
+    }
+    assert_eq!(rig.line.exited("s", 1).exit.code(), Some(0));
+    let log = rig.log("s");
+    eventually("all is indexed", || has_ended(&log));
+    assert_eq!(read(&log), "one\nhaltwo\nenf\nd", "as it came");
+    assert_eq!(written_to(&log, out), "one\nhalf\n");
+    assert_eq!(written_to(&log, err), "two\nend");
+}
+
+#[test]
+fn a_stream_that_ends_leaves_the_other() {
+    for options in common::both_trees() {
+        let mut rig = Rig::new(options);
+        let script = "echo out; exec >&-; echo first >&2; sleep 0.1; echo last >&2";
+        rig.start(split("s", 1, script));
+        assert_eq!(rig.line.exited("s", 1).exit.code(), Some(0));
+        // A process that has only one of them open is not waited for.
+        rig.start(split(
+            "e",
+            1,
+            "sleep 300 >/dev/null & echo out; echo err >&2",
+        ));
+        assert_eq!(rig.line.exited("e", 1).exit.code(), Some(0));
+        for (name, errors) in [("s", "first\nlast\n"), ("e", "err\n")] {
+            let log = rig.log(name);
+            eventually("its end is recorded", || has_ended(&log));
+            assert_eq!(written_to(&log, StdStream::Stdout), "out\n");
+            assert_eq!(written_to(&log, StdStream::Stderr), errors);
+        }
+    }
+}
+
+#[test]
+fn both_streams_of_a_flood_are_written_or_counted() {
+    const BYTES: u64 = 16 << 20;
+    let mut rig = Rig::with(EngineOptions::default(), |setup| {
+        setup.live.log_max_bytes = 1 << 30
+    });
+    let flood = |letter| format!("head -c {BYTES} /dev/zero | tr '\\0' {letter}");
+    let script = format!("{} & {} >&2; wait", flood('x'), flood('y'));
+    rig.start(split("flood", 1, &script));
+    assert_eq!(rig.line.exited("flood", 1).exit.code(), Some(0));
+    let accounted = || {
+        let text = std::fs::read(rig.log("flood")).unwrap_or_default();
+        let written = text.iter().filter(|byte| b"xy".contains(byte)).count() as u64;
+        let notes = String::from_utf8_lossy(&text).into_owned();
+        let dropped = notes.split("[mainstay: ").skip(1);
+        let dropped = dropped.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        // A note has two of these letters itself.
+        let (dropped, notes): (u64, u64) =
+            dropped.fold((0, 0), |(sum, count), one| (sum + one, count + 1));
+        written - notes * 2 + dropped == 2 * BYTES
+    };
+    eventually("every byte is written or counted", accounted);
 }

@@ -176,6 +176,10 @@ mod cases {
             ("files_of_sockets_go_with_them", sockets::gone),
             ("another_program_goes_on", reexec::goes_on),
             ("another_program_keeps_sockets", reexec::keeps_sockets),
+            (
+                "another_program_keeps_streams_apart",
+                reexec::keeps_streams_apart,
+            ),
             ("a_program_that_cannot_go_on_is_refused", reexec::refused),
             (
                 "nothing_is_executed_while_a_close_hangs",

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal};
+use mainstay_process::{
+    Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal, StdStream,
+};
 
 use super::create_process::EnvBlock;
 use super::directories::SystemDirs;
@@ -158,8 +160,9 @@ impl Engine {
                 name,
                 generation,
                 text,
+                stream,
                 dropped_bytes,
-            } => self.send_output(&name, generation, text, dropped_bytes),
+            } => self.send_output(&name, generation, (text, stream), dropped_bytes),
             EngineEvent::OutputDropped { name, what } => self.report(&name, 0, what),
             EngineEvent::OutputFlushed { number } => {
                 self.send(&HolderMessage::OutputFlushed { number })
@@ -322,11 +325,17 @@ impl Engine {
             && again
             && !text.is_empty()
         {
-            self.send_output(&name, generation, text, 0);
+            self.send_output(&name, generation, (text, StdStream::Both), 0);
         }
     }
 
-    fn send_output(&mut self, name: &InstanceName, generation: u64, text: String, lost: u64) {
+    fn send_output(
+        &mut self,
+        name: &InstanceName,
+        generation: u64,
+        (text, stream): (String, StdStream),
+        lost: u64,
+    ) {
         let waiting = self.wire.as_ref().map_or(0, |wire| wire.out.waiting());
         let Some(instance) = self.instances.get_mut(name) else {
             return;
@@ -339,6 +348,7 @@ impl Engine {
         let dropped_bytes = std::mem::take(&mut instance.tap_lost);
         let what = ProcessEventKind::Output {
             text,
+            stream,
             dropped_bytes,
         };
         self.report(name, generation, what);

@@ -4,7 +4,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use mainstay_process::{Instance, ProcessEventKind};
+use mainstay_process::{Instance, ProcessEventKind, StdStream};
 
 use crate::messages::HolderRequest;
 
@@ -32,6 +32,7 @@ pub(crate) enum EngineEvent {
         name: Instance,
         generation: u64,
         text: String,
+        stream: StdStream,
         dropped_bytes: u64,
     },
     /// Output did not reach the disk.

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use std::sync::mpsc::Receiver;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use mainstay_process::{Exit, Instance, Output, ProcessEventKind, Signal, SpawnRequest, StartStep};
+use mainstay_process::{
+    Exit, Instance, Output, ProcessEventKind, Signal, SpawnRequest, StartStep, StdStream,
+};
 use windows_sys::Win32::Foundation::{ERROR_BUSY, ERROR_NOT_READY, ERROR_REVISION_MISMATCH};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 
@@ -90,11 +93,15 @@ impl Engine {
             Output::Null => null.as_handle(),
             Output::Log | Output::Captured => to.as_handle(),
         };
-        let standard = [null.as_handle(), output, output];
+        let is_split = spawn.split_output && spawn.output == Output::Log;
+        let errors = is_split.then(io::pipe).transpose().map_err(pipe)?;
+        let stderr = errors.as_ref().map_or(output, |(_, to)| to.as_handle());
+        let standard = [null.as_handle(), output, stderr];
         let job = JobObject::new(None)
             .map_err(|error| SpawnError::of(StartStep::Fork, &error, "make a job for it"))?;
         let (process, pid) = self.spawn_in_job(spawn, &program, &variables, standard, &job)?;
-        drop(to); // the last writer is the tree now
+        let (from_errors, to_errors) = errors.unzip();
+        drop((to, to_errors)); // the last writer is the tree now
         let job = Arc::new(job);
         let start_time = process.start_time();
         let mail = Arc::clone(&self.mail);
@@ -104,16 +111,24 @@ impl Engine {
         instance.stop_by = Arc::new(AtomicU64::new(NO_STOP));
         instance.job = Some(Arc::clone(&job));
         instance.log = (spawn.output == Output::Log).then(|| Arc::clone(&shelf));
-        let stream = OutputStream {
+        let stream = |(from, stream)| OutputStream {
             from,
+            stream,
             name: name.clone(),
             generation: spawn.generation,
             told: spawn.output == Output::Captured,
             tapped: Arc::clone(&instance.tapped),
             kept: Arc::clone(&instance.kept),
-            shelf,
+            shelf: Arc::clone(&shelf),
             mail: Arc::clone(&mail),
         };
+        let first = match is_split {
+            true => StdStream::Stdout,
+            false => StdStream::Both,
+        };
+        let errors = from_errors.map(|from| (from, StdStream::Stderr));
+        let pipes = iter::once((from, first)).chain(errors);
+        let tails: io::Result<Vec<_>> = pipes.map(stream).map(drain).collect();
         let end = RunWatcher {
             process,
             job,
@@ -122,7 +137,7 @@ impl Engine {
             stop_by: Arc::clone(&instance.stop_by),
             mail,
         };
-        if let Err(error) = drain(stream).and_then(|tail| end.watch(tail)) {
+        if let Err(error) = tails.and_then(|tails| end.watch(tails)) {
             instance.job = None; // its job is closed with its last handle: it ends
             return Err(SpawnError::of(
                 StartStep::Fork,
@@ -255,14 +270,14 @@ impl RunWatcher {
         stop_by != NO_STOP && nanoseconds(monotonic()) < stop_by
     }
 
-    fn watch(self, tail: Receiver<String>) -> io::Result<()> {
-        let work = move || self.wait(&tail);
+    fn watch(self, tails: Vec<Receiver<String>>) -> io::Result<()> {
+        let work = move || self.wait(&tails);
         thread("wait", work)
     }
 
     /// Waits for the main process, ends what it left, and takes what was still to be read. In a
     /// stop the rest of the tree has got CTRL_BREAK with it, and keeps the rest of the time.
-    fn wait(self, tail: &Receiver<String>) {
+    fn wait(self, tails: &[Receiver<String>]) {
         let code = self.process.wait(None).unwrap_or_default();
         while self.has_time() && !self.job.is_empty() {
             sleep(LOOK_INTERVAL);
@@ -272,7 +287,8 @@ impl RunWatcher {
         while !self.job.is_empty() && Instant::now() < end {
             sleep(Duration::from_millis(1));
         }
-        let output = tail.recv_timeout(GONE_WITHIN).unwrap_or_default();
+        let tail = |tail: &Receiver<String>| tail.recv_timeout(GONE_WITHIN).unwrap_or_default();
+        let output = tails.iter().map(tail).collect();
         self.mail.send(EngineEvent::Exited {
             name: self.name,
             generation: self.generation,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use mainstay_process::Instance;
+use mainstay_process::{Instance, StdStream};
 
 use super::engine_queue::{EngineEvent, EngineQueue};
 use super::threads::{lock, thread};
@@ -25,6 +25,8 @@ const PATIENCE: (u32, Duration) = (100, Duration::from_millis(10));
 /// A pipe that is to be emptied.
 pub(crate) struct OutputStream {
     pub(crate) from: PipeReader,
+    /// [`StdStream::Stderr`]: the other pipe of the run is the first.
+    pub(crate) stream: StdStream,
     pub(crate) name: Instance,
     pub(crate) generation: u64,
     /// Whether what it writes is told at its end, instead of kept in a file.
@@ -50,7 +52,7 @@ impl OutputStream {
     fn run(mut self) -> String {
         let mut chunk = vec![0; CHUNK_BYTES];
         let (mut tail, mut tap) = (Vec::new(), TapState::default());
-        if !self.told {
+        if !self.told && self.stream != StdStream::Stderr {
             self.shelf.start_run(&self.name, self.generation);
         }
         loop {
@@ -86,7 +88,8 @@ impl OutputStream {
             }
             sleep(PATIENCE.1);
         }
-        self.shelf.append(&self.name, self.generation, bytes, false);
+        let run = (self.generation, self.stream);
+        self.shelf.append(&self.name, run, bytes, false);
     }
 
     /// Passes whole lines on, or what there is when it is too long or `all`.
@@ -105,6 +108,7 @@ impl OutputStream {
                 name: self.name.clone(),
                 generation: self.generation,
                 text,
+                stream: self.stream,
                 dropped_bytes: tap.lost,
             });
             tap.lost = if sent { 0 } else { tap.lost + count as u64 };

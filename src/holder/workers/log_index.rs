@@ -7,8 +7,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mainstay_process::Exit;
 use mainstay_process::log_index::{BLOCK_BYTES, BlockEntries, IndexEncoder};
+use mainstay_process::{Exit, StdStream};
 use serde::{Deserialize, Serialize};
 
 use crate::dir::Dir;
@@ -28,6 +28,8 @@ pub(crate) struct LogMark {
     /// None: too many marks waited.
     pub(crate) time: Option<u64>,
     pub(crate) run: u64,
+    #[serde(default)]
+    pub(crate) stream: StdStream,
     pub(crate) what: LogMarkKind,
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn wall_clock() -> u64 {
 /// Adds a mark to those that wait, unless it says nothing new.
 pub(crate) fn push_mark(marks: &mut Vec<LogMark>, mut mark: LogMark) {
     if let (Some(last), LogMarkKind::Read) = (marks.last(), mark.what)
-        && last.run == mark.run
+        && (last.run, last.stream) == (mark.run, mark.stream)
         && last.what == LogMarkKind::Read
         && last
             .time
@@ -74,8 +76,8 @@ pub(crate) struct LogIndex {
     encoder: IndexEncoder,
     /// Nothing is written before the log has this length.
     paused_until: u64,
-    /// Time and run of what was appended last.
-    last: (Option<u64>, u64),
+    /// Time, stream and run of what was appended last.
+    last: (Option<u64>, StdStream, u64),
 }
 
 impl LogIndex {
@@ -106,7 +108,7 @@ impl LogIndex {
             file: None,
             encoder,
             paused_until: 0,
-            last: (None, 0),
+            last: (None, StdStream::Both, 0),
         }
     }
 
@@ -126,7 +128,7 @@ impl LogIndex {
         if size < known {
             self.restart(dir, size); // the log was truncated
         } else {
-            self.encoder.append(size - known, None);
+            self.encoder.append(size - known, None, StdStream::Both);
         }
         let first = marks.partition_point(|mark| mark.at < range.start);
         let read = |mark: &&LogMark| mark.what == LogMarkKind::Read;
@@ -134,12 +136,16 @@ impl LogIndex {
             self.mark(mark); // of bytes before these, which may be in another file
         }
         let mut at = range.start;
+        let mut append = |index: &mut LogIndex, to: usize| {
+            let (time, stream, _) = index.last;
+            index.encoder.append((to - at) as u64, time, stream);
+            at = to;
+        };
         for mark in marks[first..].iter().take_while(|mark| mark.at < range.end) {
-            self.encoder.append((mark.at - at) as u64, self.last.0);
-            at = mark.at;
+            append(self, mark.at);
             self.mark(mark);
         }
-        self.encoder.append((range.end - at) as u64, self.last.0);
+        append(self, range.end);
         self.write(dir);
     }
 
@@ -155,7 +161,7 @@ impl LogIndex {
             (LogMarkKind::Ended(exit), Some(time)) => self.encoder.end_run(mark.run, exit, time),
             _ => {
                 self.encoder.set_run(mark.run);
-                self.last = (mark.time, mark.run);
+                self.last = (mark.time, mark.stream, mark.run);
             }
         }
     }
@@ -196,7 +202,7 @@ impl LogIndex {
         self.file = None;
         remove_index(dir, &self.log);
         self.encoder = IndexEncoder::resume(0, size, wall_clock());
-        self.encoder.set_run(self.last.1);
+        self.encoder.set_run(self.last.2);
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mainstay_process::{Exit, Instance, ProcessEventKind};
+use mainstay_process::{Exit, Instance, ProcessEventKind, StdStream};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::threads::{lock, thread};
@@ -44,12 +44,12 @@ pub(crate) struct PendingOutput {
 }
 
 impl PendingOutput {
-    fn mark(&mut self, what: LogMarkKind, run: u64, time: u64) {
-        let (at, time) = (self.bytes.len(), Some(time));
+    fn mark(&mut self, what: LogMarkKind, run: u64, stream: StdStream, time: u64) {
         let mark = LogMark {
-            at,
-            time,
+            at: self.bytes.len(),
+            time: Some(time),
             run,
+            stream,
             what,
         };
         push_mark(&mut self.marks, mark);
@@ -129,7 +129,7 @@ impl LogWriter {
         let time = wall_clock();
         let mut state = lock(&self.state);
         let waiting = state.waiting.entry(name.clone()).or_default();
-        waiting.mark(LogMarkKind::Started, run, time);
+        waiting.mark(LogMarkKind::Started, run, StdStream::Both, time);
     }
 
     /// A run ended, and all its output is here.
@@ -137,7 +137,7 @@ impl LogWriter {
         let time = wall_clock();
         let mut state = lock(&self.state);
         let waiting = state.waiting.entry(name.clone()).or_default();
-        waiting.mark(LogMarkKind::Ended(exit), run, time);
+        waiting.mark(LogMarkKind::Ended(exit), run, StdStream::Both, time);
         if waiting.wrote == run && !std::mem::replace(&mut waiting.queued, true) {
             state.order.push_back(name.clone());
             self.changed.notify_all();
@@ -145,7 +145,13 @@ impl LogWriter {
     }
 
     /// Takes bytes of a run, or counts them as dropped; `last`: what was left behind by a process.
-    pub(crate) fn append(&self, name: &Instance, run: u64, bytes: &[u8], last: bool) {
+    pub(crate) fn append(
+        &self,
+        name: &Instance,
+        (run, stream): (u64, StdStream),
+        bytes: &[u8],
+        last: bool,
+    ) {
         let time = wall_clock();
         let mut state = lock(&self.state);
         let more = if last { LAST_BYTES } else { 0 };
@@ -157,7 +163,7 @@ impl LogWriter {
         let queue = !std::mem::replace(&mut waiting.queued, true);
         if fits {
             waiting.wrote = run;
-            waiting.mark(LogMarkKind::Read, run, time);
+            waiting.mark(LogMarkKind::Read, run, stream, time);
             waiting.bytes.extend_from_slice(bytes);
             state.total += bytes.len();
         } else {
@@ -276,16 +282,14 @@ impl LogWriter {
                 };
                 let note = format!("{newline}[mainstay: {dropped} bytes of output dropped]\n");
                 let run = marks.last().map_or(0, |mark| mark.run);
-                let (at, time, what) = (bytes.len(), Some(wall_clock()), LogMarkKind::Read);
-                push_mark(
-                    &mut marks,
-                    LogMark {
-                        at,
-                        time,
-                        run,
-                        what,
-                    },
-                );
+                let mark = LogMark {
+                    at: bytes.len(),
+                    time: Some(wall_clock()),
+                    run,
+                    stream: StdStream::Both,
+                    what: LogMarkKind::Read,
+                };
+                push_mark(&mut marks, mark);
                 bytes.extend_from_slice(note.as_bytes());
             }
             if reopen {

@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mainstay_process::{Exit, Instance};
+use mainstay_process::{Exit, Instance, StdStream};
 use nix::errno::Errno;
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{LoopWaker, PollEvents, Poller};
 use crate::threads::{lock, thread};
 use crate::workers::log_writer::LogWriter;
+use crate::workers::reports::TapOutput;
 use crate::workers::tap_replay::TapReplay;
 
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -25,24 +26,32 @@ const TAP_LINE_BYTES: usize = 32 * 1024;
 const PIPE_LINGER: Duration = Duration::from_millis(100);
 /// Most that is read at once when a process ended: a pipe holds 64 KiB, an escapee may write on.
 const FINAL_READS: usize = 64;
-const WAKE: u64 = u64::MAX >> 1;
+const WAKE: u64 = u64::MAX;
 /// How long a pipe is left unread while its file cannot follow; a module may wait that long.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked whether files could follow.
 const PAUSE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// One pipe.
+/// One pipe; its number among those of a run is the last bit of its key in the poller.
+#[derive(Debug)]
+pub(crate) struct OutputPipe {
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) stream: StdStream,
+    /// A line that has not ended yet, for the tap.
+    pub(crate) line: Vec<u8>,
+}
+
+/// What a run writes.
 #[derive(Debug)]
 pub(crate) struct OutputStream {
-    pub(crate) fd: Option<OwnedFd>,
+    /// One, or one for stdout and one for stderr.
+    pub(crate) pipes: Vec<OutputPipe>,
     pub(crate) id: u32,
     pub(crate) generation: u64,
     pub(crate) name: Instance,
     /// The tail, for [`mainstay_process::Output::Captured`].
     pub(crate) told: Option<Vec<u8>>,
     pub(crate) tapped: bool,
-    /// A line that has not ended yet, for the tap.
-    pub(crate) line: Vec<u8>,
     pub(crate) kept: TapReplay,
     pub(crate) tap_lost: u64,
     pub(crate) until: Option<Instant>,
@@ -51,7 +60,7 @@ pub(crate) struct OutputStream {
     pub(crate) pace: Backpressure,
 }
 
-/// Whether a pipe is read.
+/// Whether the pipes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Backpressure {
     /// As it comes.
@@ -73,6 +82,14 @@ pub(crate) struct Streams {
     paused: usize,
     scratch: Vec<u8>,
     quit: bool,
+}
+
+impl OutputStream {
+    /// Its open pipes, each with its key in the poller.
+    pub(crate) fn open_pipes(&self, key: u64) -> impl Iterator<Item = (&OwnedFd, u64)> {
+        let pipes = self.pipes.iter().zip(0..);
+        pipes.filter_map(move |(pipe, number)| Some((pipe.fd.as_ref()?, key << 1 | number)))
+    }
 }
 
 /// All pipes.
@@ -131,8 +148,8 @@ impl OutputDrain {
         let mut streams = lock(&self.streams);
         streams.last_key += 1;
         let key = streams.last_key;
-        if let Some(fd) = &stream.fd {
-            self.poll.add(fd, key)?;
+        for (fd, pipe) in stream.open_pipes(key) {
+            self.poll.add(fd, pipe)?;
         }
         if stream.told.is_none() {
             self.shelf.start_run(&stream.name, stream.generation);
@@ -172,12 +189,19 @@ impl OutputDrain {
         for stream in streams.by_key.values_mut().filter(|stream| stream.id == id) {
             stream.tapped = on;
             if !on {
-                stream.line.clear();
+                stream.pipes.iter_mut().for_each(|pipe| pipe.line.clear());
                 stream.kept.clear();
             } else if again {
-                let (id, run, text) = (stream.id, stream.generation, stream.kept.text());
-                if !text.is_empty() && !self.queue.send_output(id, run, text, 0) {
-                    stream.tap_lost += stream.kept.text().len() as u64;
+                let replay = TapOutput {
+                    id,
+                    generation: stream.generation,
+                    stream: StdStream::Both,
+                    text: stream.kept.text(),
+                    dropped_bytes: 0,
+                };
+                let length = replay.text.len() as u64;
+                if length > 0 && !self.queue.send_output(replay) {
+                    stream.tap_lost += length;
                 }
             }
         }
@@ -192,16 +216,10 @@ impl OutputDrain {
         };
         self.resume(key, stream, Backpressure::Dropping);
         stream.exit = Some(exit);
-        for _ in 0..FINAL_READS {
-            match self.read(stream, &mut streams.scratch, true) {
-                ReadStatus::Some => {}
-                ReadStatus::Nothing => break,
-                ReadStatus::End => {
-                    let told = self.close(stream);
-                    streams.by_key.remove(&key);
-                    return FinishResult::Done(told);
-                }
-            }
+        if self.read_rest(stream, &mut streams.scratch) {
+            let told = self.close(stream);
+            streams.by_key.remove(&key);
+            return FinishResult::Done(told);
         }
         stream.until = Some(Instant::now() + PIPE_LINGER);
         let later = stream.told.is_some();
@@ -214,8 +232,28 @@ impl OutputDrain {
         }
     }
 
-    fn read(&self, stream: &mut OutputStream, scratch: &mut [u8], last: bool) -> ReadStatus {
-        let Some(fd) = &stream.fd else {
+    /// Reads what the pipes have; returns whether all have ended.
+    fn read_rest(&self, stream: &mut OutputStream, scratch: &mut [u8]) -> bool {
+        let mut have_ended = true;
+        for number in 0..stream.pipes.len() {
+            let read = |_| self.read(stream, number, scratch, true);
+            let mut reads = (0..FINAL_READS).map(read);
+            have_ended &= reads.find(|read| *read != ReadStatus::Some) == Some(ReadStatus::End);
+        }
+        have_ended
+    }
+
+    fn read(
+        &self,
+        stream: &mut OutputStream,
+        number: usize,
+        scratch: &mut [u8],
+        last: bool,
+    ) -> ReadStatus {
+        let Some(pipe) = stream.pipes.get_mut(number) else {
+            return ReadStatus::End;
+        };
+        let Some(fd) = &pipe.fd else {
             return ReadStatus::End;
         };
         let length = match nix::unistd::read(fd, scratch) {
@@ -232,22 +270,24 @@ impl OutputDrain {
                 let over = tail.len().saturating_sub(TOLD_BYTES);
                 tail.drain(..over);
             }
-            None => self
-                .shelf
-                .append(&stream.name, stream.generation, bytes, last),
+            None => {
+                let run = (stream.generation, pipe.stream);
+                self.shelf.append(&stream.name, run, bytes, last);
+            }
         }
         if stream.tapped {
-            stream.line.extend_from_slice(bytes);
-            self.forward_tap(stream, false);
+            pipe.line.extend_from_slice(bytes);
+            self.forward_tap(stream, number, false);
         }
         ReadStatus::Some
     }
 
     /// Passes whole lines on, or what there is when it is too long or `all`.
-    fn forward_tap(&self, stream: &mut OutputStream, all: bool) {
+    fn forward_tap(&self, stream: &mut OutputStream, number: usize, all: bool) {
+        let pipe = &mut stream.pipes[number];
         loop {
-            let most = stream.line.len().min(TAP_LINE_BYTES);
-            let end = stream.line[..most].iter().rposition(|byte| *byte == b'\n');
+            let most = pipe.line.len().min(TAP_LINE_BYTES);
+            let end = pipe.line[..most].iter().rposition(|byte| *byte == b'\n');
             let count = match end {
                 Some(end) => end + 1,
                 None if all || most == TAP_LINE_BYTES => most,
@@ -256,13 +296,17 @@ impl OutputDrain {
             if count == 0 {
                 return;
             }
-            let text = String::from_utf8_lossy(&stream.line[..count]).into_owned();
-            stream.line.drain(..count);
+            let text = String::from_utf8_lossy(&pipe.line[..count]).into_owned();
+            pipe.line.drain(..count);
             stream.kept.push(&text);
-            if self
-                .queue
-                .send_output(stream.id, stream.generation, text, stream.tap_lost)
-            {
+            let output = TapOutput {
+                id: stream.id,
+                generation: stream.generation,
+                stream: pipe.stream,
+                text,
+                dropped_bytes: stream.tap_lost,
+            };
+            if self.queue.send_output(output) {
                 stream.tap_lost = 0;
             } else {
                 stream.tap_lost += count as u64;
@@ -271,17 +315,23 @@ impl OutputDrain {
     }
 
     fn close(&self, stream: &mut OutputStream) -> String {
-        if let Some(fd) = stream.fd.take() {
-            self.poll.delete(&fd); // it was added when the stream was
-        }
-        if stream.tapped {
-            self.forward_tap(stream, true);
+        for number in 0..stream.pipes.len() {
+            self.close_pipe(&mut stream.pipes[number]);
+            if stream.tapped {
+                self.forward_tap(stream, number, true);
+            }
         }
         if let (Some(exit), None) = (stream.exit, &stream.told) {
             self.shelf.end_run(&stream.name, stream.generation, exit);
         }
         let tail = stream.told.take().unwrap_or_default();
         String::from_utf8_lossy(&tail).into_owned()
+    }
+
+    fn close_pipe(&self, pipe: &mut OutputPipe) {
+        if let Some(fd) = pipe.fd.take() {
+            self.poll.delete(&fd); // it was added when the stream was
+        }
     }
 
     /// Ends the threads after what is in the pipes now was read and written, the disk permitting.
@@ -291,11 +341,7 @@ impl OutputDrain {
         let mut streams = lock(&self.streams);
         let streams = &mut *streams;
         for stream in streams.by_key.values_mut() {
-            for _ in 0..FINAL_READS {
-                if self.read(stream, &mut streams.scratch, true) != ReadStatus::Some {
-                    break;
-                }
-            }
+            self.read_rest(stream, &mut streams.scratch);
         }
         self.shelf.finish(within);
     }
@@ -323,6 +369,7 @@ impl OutputDrain {
             self.wake.clear();
             return;
         }
+        let (key, number) = (key >> 1, usize::from(key & 1 == 1));
         let Some(stream) = streams.by_key.get_mut(&key) else {
             return;
         };
@@ -330,36 +377,35 @@ impl OutputDrain {
             streams.paused += 1;
             return;
         }
-        if self.read(stream, &mut streams.scratch, false) != ReadStatus::End {
+        if self.read(stream, number, &mut streams.scratch, false) != ReadStatus::End {
             return;
         }
-        if stream.until.is_some() {
+        // Its process may live on without output.
+        self.close_pipe(&mut stream.pipes[number]);
+        if stream.until.is_some() && stream.open_pipes(key).next().is_none() {
             self.collected(streams, key);
-        } else if let Some(fd) = stream.fd.take() {
-            self.poll.delete(&fd); // its process lives on without output
         }
     }
 
-    /// Leaves the pipe unread when its file cannot follow, unless that has lasted already.
+    /// Leaves the pipes unread when its file cannot follow, unless that has lasted already.
     fn must_pause(&self, stream: &mut OutputStream) -> bool {
+        if let Backpressure::Paused(_) = stream.pace {
+            return true; // by the other pipe, just now
+        }
         let goes_to_file = stream.told.is_none() && stream.until.is_none();
         if !goes_to_file || self.shelf.has_room(&stream.name, CHUNK_BYTES) {
             stream.pace = Backpressure::Reading;
             return false;
         }
-        let Some(fd) = stream
-            .fd
-            .as_ref()
-            .filter(|_| stream.pace == Backpressure::Reading)
-        else {
+        if stream.pace == Backpressure::Dropping {
             return false;
-        };
-        // Out of the list altogether: that it is closed would be told again and again.
-        let paused = self.poll.delete(fd);
-        if paused {
-            stream.pace = Backpressure::Paused(Instant::now() + PAUSE_MAX);
         }
-        paused
+        // Out of the list altogether: that it is closed would be told again and again.
+        for (fd, _) in stream.open_pipes(0) {
+            self.poll.delete(fd);
+        }
+        stream.pace = Backpressure::Paused(Instant::now() + PAUSE_MAX);
+        true
     }
 
     /// Reads those again whose file has followed, or that have waited long enough; when to look
@@ -386,8 +432,10 @@ impl OutputDrain {
     }
 
     fn resume(&self, key: u64, stream: &mut OutputStream, pace: Backpressure) {
-        if let (Backpressure::Paused(_), Some(fd)) = (stream.pace, &stream.fd) {
-            let _ = self.poll.add(fd, key); // without it the rest is read at the end
+        if let Backpressure::Paused(_) = stream.pace {
+            for (fd, pipe) in stream.open_pipes(key) {
+                let _ = self.poll.add(fd, pipe); // without it the rest is read at the end
+            }
         }
         stream.pace = pace;
     }

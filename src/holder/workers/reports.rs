@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mainstay_process::TreeProcess;
+use mainstay_process::{StdStream, TreeProcess};
 
 use crate::kernel::{Cgroup, ProcessHandle};
 
@@ -24,6 +24,17 @@ pub(crate) struct SpawnedProcess {
     pub(crate) stream: Option<u64>,
     pub(crate) kill_after_ms: u64,
     pub(crate) mark: String,
+}
+
+/// What a tapped instance wrote.
+#[derive(Debug)]
+pub(crate) struct TapOutput {
+    pub(crate) id: u32,
+    pub(crate) generation: u64,
+    pub(crate) stream: StdStream,
+    pub(crate) text: String,
+    /// Bytes that were dropped before it.
+    pub(crate) dropped_bytes: u64,
 }
 
 /// A message of a run, its sender verified.

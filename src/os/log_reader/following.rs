@@ -74,13 +74,18 @@ impl LogReader {
         if !self.grew.is_some_and(|(_, at)| silent(at)) {
             return Ok(None);
         }
-        Ok(self.line.take().and_then(|line| self.pass(line)))
+        while let Some(line) = self.take_open() {
+            if let Some(line) = self.pass(line) {
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a line waits for its newline, or for its time.
     pub(crate) fn has_unfinished(&self) -> bool {
         let end = self.files.back().map_or(0, |log| log.length);
-        self.line.is_some() || self.files.len() > 1 || self.position < end
+        self.has_open() || self.files.len() > 1 || self.position < end
     }
 
     /// Skips what cannot be shown in time: all but the last `most` bytes. Returns how many.
@@ -95,8 +100,8 @@ impl LogReader {
         }
         let length = self.files.back().map_or(0, |log| log.length);
         self.position = length.saturating_sub(most);
-        self.line = None;
-        self.skips = true;
+        (self.open, self.other) = Default::default();
+        self.open.skips = true;
         skipped
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::following::PROMPT_DELAY;
 use super::*;
 use crate::os::log_index::index_path;
+use crate::os::tail;
 
 const BEGIN: u64 = 1_795_000_000_000;
 
@@ -40,10 +41,22 @@ impl Log {
     }
 
     fn write(&mut self, text: &str, at: u64) {
+        self.write_to(StdStream::Both, text, at);
+    }
+
+    fn write_to(&mut self, stream: StdStream, text: &str, at: u64) {
         self.text.extend_from_slice(text.as_bytes());
         self.encoder
-            .append(text.len() as u64, Some(BEGIN + 1000 * at));
+            .append(text.len() as u64, Some(BEGIN + 1000 * at), stream);
         self.save();
+    }
+
+    /// As [`Log::write_to`]; the files have it after [`Log::save`].
+    fn write_unsaved(&mut self, stream: StdStream, text: &str, at: u64) {
+        self.text.extend_from_slice(text.as_bytes());
+        let at = BEGIN + 1000 * at;
+        self.encoder.append(text.len() as u64, Some(at), stream);
+        self.index.extend(self.encoder.take());
     }
 
     fn end(&mut self, run: u64, code: i32, at: u64) {
@@ -348,4 +361,168 @@ fn a_huge_line_is_kept_in_part_and_its_length_is_known() {
         (LINE_MAX, 3 * LINE_MAX as u64)
     );
     assert_eq!(lines[2].text, b"last");
+}
+
+const OUT: StdStream = StdStream::Stdout;
+const ERR: StdStream = StdStream::Stderr;
+
+/// Lines of both streams that interrupt each other, in two runs.
+fn two_streams() -> Log {
+    let mut log = Log::new();
+    log.start(1, 0);
+    log.write_to(OUT, "one\nha", 1);
+    log.write_to(ERR, "error\nwar", 2);
+    log.write_to(OUT, "lf\nlast ", 3);
+    log.write_to(ERR, "ning\nno newline", 4);
+    log.end(1, 1, 5);
+    log.start(2, 10);
+    log.write_to(ERR, "again\n", 11);
+    log.write_to(OUT, "prompt: ", 12);
+    log
+}
+
+/// The seconds, the stream and the text of each line.
+fn with_streams(lines: &[LogLine]) -> Vec<(u64, StdStream, String)> {
+    let said = said(lines).into_iter().zip(lines);
+    let said = said.map(|((at, _, text), line)| (at.unwrap_or_default(), line.stream, text));
+    said.collect()
+}
+
+fn of(at: u64, stream: StdStream, text: &str) -> (u64, StdStream, String) {
+    (at, stream, text.to_owned())
+}
+
+#[test]
+fn lines_of_two_streams_are_put_together_whatever_came_between() {
+    let log = two_streams();
+    let all = [
+        of(1, OUT, "one"),
+        of(2, ERR, "error"),
+        of(1, OUT, "half"),
+        of(2, ERR, "warning"),
+        of(4, ERR, "no newline"),
+        of(3, OUT, "last "),
+        of(11, ERR, "again"),
+        of(12, OUT, "prompt: "),
+    ];
+    let lines = log.lines(LogFilter::default());
+    assert_eq!(with_streams(&lines), all);
+    let marks: Vec<usize> = (0..lines.len())
+        .filter(|at| lines[*at].mark.is_some())
+        .collect();
+    assert_eq!(marks, [0, 6]);
+    for stream in [OUT, ERR] {
+        let own = all.iter().filter(|line| line.1 == stream).cloned();
+        let filter = LogFilter {
+            stream: Some(stream),
+            ..LogFilter::default()
+        };
+        let mut reader = LogReader::open(&log.path(), filter).expect("opened");
+        let lines = self::all(&mut reader);
+        assert_eq!(with_streams(&lines), own.collect::<Vec<_>>());
+        assert!(!reader.hides_unknown());
+    }
+    // From the middle: a line that began before is not shown.
+    let filter = LogFilter {
+        since: Some(Timestamp(BEGIN + 4000)),
+        ..LogFilter::default()
+    };
+    let since = with_streams(&log.lines(filter));
+    assert_eq!(since, [all[4].clone(), all[6].clone(), all[7].clone()]);
+    for count in 1..=all.len() {
+        let lines = tail::newest(&log.path(), LogFilter::default(), count, 1 << 20);
+        let lines = with_streams(&lines.expect("read"));
+        assert_eq!(lines, all[all.len() - count..], "the newest {count}");
+    }
+}
+
+#[test]
+fn many_lines_of_two_streams_are_found_from_anywhere() {
+    let mut log = Log::new();
+    log.start(1, 0);
+    let mut expected = [0_u64; 2];
+    // The halves of lines, a line of stderr for two of stdout; many chunks, and many blocks.
+    for number in 0..12_000_u64 {
+        let text = format!("{number} {}", "x".repeat(30));
+        log.write_unsaved(OUT, &text, number);
+        if number % 2 == 0 {
+            log.write_unsaved(ERR, &format!("e{number}"), number);
+        }
+        log.write_unsaved(OUT, "\n", number);
+        if number % 2 == 0 {
+            log.write_unsaved(ERR, "\n", number);
+        }
+        expected[0] += 1;
+        expected[1] += u64::from(number % 2 == 0);
+    }
+    log.save();
+    let is_whole = |line: &LogLine| {
+        let text = String::from_utf8_lossy(&line.text);
+        match line.stream {
+            OUT => text.ends_with("x") && text.len() > 30,
+            _ => text.starts_with('e') && text.len() < 7,
+        }
+    };
+    for since in [0, 1, 777, 6000, 11_998] {
+        let filter = LogFilter {
+            since: Some(Timestamp(BEGIN + 1000 * since)),
+            ..LogFilter::default()
+        };
+        let lines = log.lines(filter);
+        assert!(lines.iter().all(is_whole), "since {since}");
+        let count = |stream| lines.iter().filter(|line| line.stream == stream).count() as u64;
+        assert_eq!(count(OUT), 12_000 - since, "since {since}");
+        assert_eq!(count(ERR), 6000 - since.div_ceil(2), "since {since}");
+    }
+    for (stream, expected) in [(OUT, expected[0]), (ERR, expected[1])] {
+        let filter = LogFilter {
+            stream: Some(stream),
+            grep: Some(LogFilter::pattern("^(e|.*x$)").expect("a pattern")),
+            ..LogFilter::default()
+        };
+        assert_eq!(log.lines(filter).len() as u64, expected);
+    }
+    let newest = tail::newest(&log.path(), LogFilter::default(), 100, 1 << 20).expect("read");
+    assert!(newest.len() == 100 && newest.iter().all(is_whole));
+}
+
+#[test]
+fn of_one_pipe_no_line_is_known_to_be_of_a_stream() {
+    let log = three_runs();
+    let filter = LogFilter {
+        stream: Some(ERR),
+        ..LogFilter::default()
+    };
+    let mut reader = LogReader::open(&log.path(), filter).expect("opened");
+    assert_eq!(all(&mut reader), []);
+    assert!(reader.hides_unknown());
+}
+
+#[test]
+fn a_prompt_of_either_stream_is_shown_while_both_are_followed() {
+    let mut log = Log::new();
+    log.start(1, 0);
+    log.write_to(OUT, "one\nname: ", 1);
+    log.write_to(ERR, "careful", 2);
+    let mut reader = LogReader::open(&log.path(), LogFilter::default()).expect("opened");
+    let mut lines = Vec::new();
+    let end = Instant::now() + Duration::from_secs(20);
+    while lines.len() < 3 && Instant::now() < end {
+        reader.refresh().expect("looked");
+        while let Some(line) = reader.next_new().expect("read") {
+            lines.push(line);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut said = with_streams(&lines);
+    said.sort_by_key(|line| line.0);
+    assert_eq!(
+        said,
+        [
+            of(1, OUT, "one"),
+            of(1, OUT, "name: "),
+            of(2, ERR, "careful")
+        ]
+    );
+    assert!(!reader.has_unfinished());
 }

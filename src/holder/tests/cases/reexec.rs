@@ -11,7 +11,7 @@ use std::path::Path;
 
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{BoundSocket, HolderMessage, HolderRequest};
-use mainstay_process::{ActivationSocket, Output, ProcessEventKind, Stdin};
+use mainstay_process::{ActivationSocket, Output, ProcessEventKind, StdStream, Stdin};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -177,6 +177,57 @@ pub(super) fn goes_on() {
         house.line.ask(&HolderRequest::Ready);
         house.leave(0);
         eventually("the module ends with the holder", || !lives(again));
+    }
+}
+
+/// stdout and stderr stay apart, with what of each is no whole line.
+pub(super) fn keeps_streams_apart() {
+    for walk in [false, true] {
+        let mut house = House::ready(walk);
+        let (go, log) = (
+            house.dir.path().join("go"),
+            house.dir.path().join("logs/two.log"),
+        );
+        nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let instance = "two".parse().unwrap();
+        house.line.ask(&HolderRequest::Tap {
+            instance,
+            on: true,
+            replay: false,
+        });
+        let script = format!(
+            "printf out; printf err >&2; read x < {}; echo put; echo or >&2",
+            go.display()
+        );
+        let mut spawn = spawn_of("two", 1, &["/bin/sh", "-c", &script]);
+        spawn.split_output = true;
+        house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+        house.line.spawned("two", 1);
+        let both = || std::fs::read(&log).is_ok_and(|text| text.len() == 6);
+        eventually("both have begun a line", both);
+        let one = copy(&house, "one");
+        assert_eq!(reexec(&mut house, &one), None);
+        std::fs::write(&go, "go\n").unwrap();
+        let mut said = [(); 2].map(|()| {
+            house.line.until(|message| match message {
+                HolderMessage::Process(event) => match &event.what {
+                    ProcessEventKind::Output { text, stream, .. } => Some((text.clone(), *stream)),
+                    _ => None,
+                },
+                _ => None,
+            })
+        });
+        said.sort_by(|one, other| other.0.cmp(&one.0));
+        let expected = [
+            ("output\n", StdStream::Stdout),
+            ("error\n", StdStream::Stderr),
+        ];
+        assert_eq!(
+            said,
+            expected.map(|(text, stream)| (text.to_owned(), stream))
+        );
+        assert_eq!(house.line.exited("two", 1).exit.code(), Some(0));
+        house.leave(0);
     }
 }
 

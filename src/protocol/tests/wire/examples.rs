@@ -13,8 +13,8 @@ use mainstay_protocol::config_values::{
 };
 use mainstay_protocol::doctor::{DoctorReport, LimitSupport, MachineCheck, MetricsText};
 use mainstay_protocol::enums::{
-    AccessLevel, DesiredState, HealthStatus, ModuleImportance, ModuleKind, ModuleState, Rung,
-    StateCause, SystemStatus,
+    AccessLevel, DesiredState, HealthStatus, LogStream, ModuleImportance, ModuleKind, ModuleState,
+    Rung, StateCause, SystemStatus,
 };
 use mainstay_protocol::health::HealthParams;
 use mainstay_protocol::method::{self as m, ChangeAction, Empty, name};
@@ -152,6 +152,7 @@ fn reading() -> Vec<Example> {
                 since: Some(Timestamp(1_795_000_000_000)),
                 until: Some(Timestamp(1_795_000_060_000)),
                 run: Some(4),
+                stream: Some(LogStream::Stderr),
                 grep: Some("listening|ready".to_owned()),
             },
             log_lines(),
@@ -437,6 +438,7 @@ fn log_lines() -> m::LogLines {
     let stamp = m::LineStamp {
         at: Some(Timestamp(1_795_000_000_123)),
         run: Some(4),
+        stream: Some(LogStream::Stderr),
     };
     m::LogLines {
         module: "storage".to_owned(),
