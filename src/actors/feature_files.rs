@@ -1,8 +1,9 @@
 //! The files in which modules find their features, written on a thread that a folder may hold up.
-//! Owns which files are to be written, one write at a time: each gets what holds when it is written.
+//! Owns which files are to be written, one at a time: each gets what holds at that moment.
 //! Never holds up an actor; a start waits a moment for the file of its module.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,13 @@ impl FeatureFiles {
     fn has(&self, module: ModuleId) -> bool {
         let writes = self.writes();
         writes.current == Some(module) || writes.waiting.contains(&module)
+    }
+}
+
+/// A module has features switched off, or all of them again.
+pub(super) fn set_degraded(ctx: &Arc<RuntimeContext>, module: ModuleId, degraded: bool) {
+    if ctx.degraded.get(module).swap(degraded, Ordering::Relaxed) != degraded {
+        refresh(ctx, module);
     }
 }
 

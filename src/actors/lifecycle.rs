@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
@@ -467,9 +466,7 @@ impl LifecycleActorState {
                 self.follow_plan(module);
                 self.remember_start(module);
                 let degraded = self.policy.view(module).degraded;
-                if ctx.degraded.get(module).swap(degraded, Ordering::Relaxed) != degraded {
-                    feature_files::refresh(&ctx, module);
-                }
+                feature_files::set_degraded(&ctx, module, degraded);
                 order(module, run::RunEvent::StartRequested { generation });
             }
             LifecycleEffect::Stop {

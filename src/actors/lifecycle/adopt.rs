@@ -3,7 +3,6 @@
 //! Never decides what follows: policy does.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{AdoptedProcess, LifecycleEvent};
@@ -61,10 +60,8 @@ impl LifecycleActorState {
                     alive,
                 },
             );
-            if self.policy.view(module).degraded {
-                self.ctx.degraded.get(module).store(true, Ordering::Relaxed);
-                feature_files::refresh(&self.ctx, module);
-            }
+            let degraded = self.policy.view(module).degraded;
+            feature_files::set_degraded(&self.ctx, module, degraded);
             self.adopt_removed(module);
             if let Some((generation, exit)) = ended {
                 let what = match alive {

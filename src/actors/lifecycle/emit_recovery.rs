@@ -3,7 +3,6 @@
 //! Never decides and never publishes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
@@ -152,10 +151,6 @@ impl LifecycleActorState {
     /// A module that is ready runs with features switched off, or with all of them again.
     pub(super) fn emit_degraded(&mut self, module: ModuleId, generation: u64, degraded: bool) {
         self.dirty.insert(module);
-        self.ctx
-            .degraded
-            .get(module)
-            .store(degraded, Ordering::Relaxed);
         let degrade = &self.ctx.launch(module).degrade;
         let mut parts = degrade.disable.clone();
         parts.extend(degrade.reduce_load.map(load_text));
@@ -180,7 +175,7 @@ impl LifecycleActorState {
                 .announce(ConsoleMessage::System(&format!("{name} runs {text}")));
         }
         tell_module(&self.ctx, module, generation, degraded);
-        feature_files::refresh(&self.ctx, module);
+        feature_files::set_degraded(&self.ctx, module, degraded);
         self.tell_dependents(module, degraded);
     }
 

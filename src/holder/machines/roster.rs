@@ -238,10 +238,10 @@ impl Roster {
         };
         instance.phase = InstancePhase::Running(process);
         let message = instance.event(ProcessEventKind::Spawned { pid, start_time });
-        let is_command = instance.is_command();
+        let is_module = instance.name.command().is_none();
         self.by_pid.insert(pid, id);
         self.move_deadline(id, deferred.limits.next_deadline(), limits.next_deadline());
-        if !is_command {
+        if is_module {
             self.send(message); // of a command the end alone is awaited
         }
         if let Some((signal, cont)) = deferred.signal {
@@ -364,7 +364,7 @@ impl Roster {
 
     fn became_idle(&mut self, id: u32) {
         let instance = self.instances.get(&id);
-        match instance.is_some_and(|one| one.forgotten || one.is_command()) {
+        match instance.is_some_and(|one| one.forgotten || one.name.command().is_some()) {
             true => self.remove(id),
             false => self.effects.push_back(RosterEffect::WatchActivation(id)),
         }

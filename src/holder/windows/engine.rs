@@ -384,13 +384,11 @@ impl Engine {
             ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
             instances,
-            fds: 0,
-            sockets: Vec::new(),
             tree: TREE_METHOD.to_owned(),
             stopping: self.supervisor.is_stopping(),
             upgrade: self.supervisor.last_upgrade(),
-            can_reexec: false,
             drops_commands: true,
+            ..TakeoverState::default()
         };
         self.send(&HolderMessage::Takeover(Box::new(world)));
         self.supervisor.takeover_sent(monotonic());

@@ -69,7 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("import", &[]),
     ("simulate", &["config"]),
     ("config", &["os_text"]),
-    ("secrets", &["os"]),
+    ("secrets", &["config", "os"]),
     ("os", &["os_text"]),
     ("os_text", &[]),
 ];

@@ -197,11 +197,6 @@ impl Instance {
         events.map(|what| self.event(what))
     }
 
-    /// A command runs once: with its end all of it is dropped.
-    pub(super) fn is_command(&self) -> bool {
-        self.name.command().is_some()
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, InstancePhase::Idle)
     }
