@@ -9,7 +9,7 @@ use mainstay_policy::resources::Rung as ThrottleRung;
 use mainstay_policy::run::RunEnd;
 use mainstay_policy::spec::{Importance, Kind, Strategy};
 use mainstay_policy::states::{Cause, Desired, Health, State, Status};
-use mainstay_process::{Exited, StartFailure};
+use mainstay_process::{Exit, Exited, StartFailure};
 use mainstay_protocol::config_plan::KeyClass as WireKeyClass;
 use mainstay_protocol::enums::{ModuleKind, Rung};
 use mainstay_protocol::method::ChangeAction;

@@ -99,12 +99,12 @@ pub(crate) struct ProcStat {
 
 /// Reads one process; None when it is gone.
 pub(crate) fn stat(pid: u32) -> Option<ProcStat> {
-    parse_stat(pid, head(&format!("/proc/{pid}/stat"), &mut [0; 1024])?)
+    parse_stat(pid, head(format!("/proc/{pid}/stat"), &mut [0; 1024])?)
 }
 
 /// Reads the beginning of a file of the kernel, or all of it where that fits: such a file is
 /// written in one go, so one read does, without asking for a size that it has not got.
-pub(super) fn head<'a>(path: impl AsRef<Path>, text: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn head(path: impl AsRef<Path>, text: &mut [u8]) -> Option<&[u8]> {
     let length = fs::File::open(path).ok()?.read(text).ok()?;
     text.get(..length)
 }

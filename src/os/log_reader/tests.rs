@@ -499,6 +499,7 @@ fn of_one_pipe_no_line_is_known_to_be_of_a_stream() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "silence is measured")]
 fn a_prompt_of_either_stream_is_shown_while_both_are_followed() {
     let mut log = Log::new();
     log.start(1, 0);
