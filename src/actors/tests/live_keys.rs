@@ -74,6 +74,7 @@ fn used(path: &str) -> Option<Used> {
         "mainstay.secret_key" | "mainstay.reload" | "mainstay.reload_watch" => Used::ByRuntime,
         "resources.check_interval" | "resources.throttle_threshold" => Used::ByRuntime,
         "resources.enforcement" | "ipc.requests_per_second" | "logs.format" => Used::ByRuntime,
+        "logs.streams" => Used::ByRuntime,
         "chaos.allowed" | "forensics.keep" | "forensics.max_bytes" => Used::ByRuntime,
         "secrets.NAME" => Used::ByRuntime,
         "ipc.observers" | "ipc.operators" | "ipc.admins" => Used::Told("reconfigure"),
