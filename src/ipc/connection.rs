@@ -30,6 +30,8 @@ use crate::os::transport::ClientStream;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time a client has to send its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that are passed over to see whether a client that is refused is there at all.
+const CALLS_WITH_HELLO_MAX: usize = 16;
 /// The longest hello: any user can send one.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// Bytes that are written with one system call, if that much is queued.
@@ -85,8 +87,7 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
             }
         }
         Err((id, error)) => {
-            let more = tokio::time::timeout(Duration::ZERO, from.next()).await;
-            let is_closed = matches!(more, Ok(Ok(ReadLine::End) | Err(_)));
+            let is_closed = is_closed_after_calls(&mut from).await;
             incoming.refused(&error, is_closed);
             let _disconnected = queue.try_send(encode(&Response::refusal(id, error)));
         }
@@ -94,6 +95,18 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
     // What is queued is still written; the writer ends with the last queue.
     drop(queue);
     let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
+}
+
+/// Whether a client is gone, behind the calls that it sent with its hello.
+async fn is_closed_after_calls<R: AsyncRead + Unpin>(from: &mut LineReader<R>) -> bool {
+    for _ in 0..CALLS_WITH_HELLO_MAX {
+        match tokio::time::timeout(Duration::ZERO, from.next()).await {
+            Ok(Ok(ReadLine::Text(_))) => {}
+            Ok(Ok(ReadLine::End) | Err(_)) => return true,
+            _ => return false,
+        }
+    }
+    false
 }
 
 async fn write_lines(mut to: WriteHalf<ClientStream>, mut lines: mpsc::Receiver<QueuedLine>) {
