@@ -28,7 +28,7 @@ pub(crate) struct LogMark {
     /// None: too many marks waited.
     pub(crate) time: Option<u64>,
     pub(crate) run: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "StdStream::is_both")]
     pub(crate) stream: StdStream,
     pub(crate) what: LogMarkKind,
 }
