@@ -89,8 +89,8 @@ pub(super) fn write(ctx: &RuntimeContext, module: ModuleId) -> bool {
     let Some(path) = ctx.features_file(module) else {
         return false;
     };
-    // Read first: it may take long, and what holds then is written. It is the module's own, which may
-    // have made it as long as it likes.
+    // Read first: it may take long, and what holds then is written. It is the module's own, which
+    // may have made it as long as it likes.
     let former = private::read_regular(&path, FORMER_MAX).ok();
     let text = serde_json::to_vec_pretty(&ctx.features(module)).unwrap_or_default();
     if former.as_deref() == Some(&text) {

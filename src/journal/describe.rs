@@ -44,10 +44,7 @@ pub fn describe(event: &Event) -> String {
         }
         EventKind::ModuleDegraded => format!("{who} is degraded{}", facts.why()),
         EventKind::ModuleRestored => format!("{who} is restored{}", facts.why()),
-        EventKind::ModuleOutputLost => {
-            let why = prefixed(": ", facts.text("reason"));
-            format!("output of {who} is lost{why}")
-        }
+        EventKind::ModuleOutputLost => format!("output of {who} is lost{}", facts.why()),
         EventKind::ModuleOutputRestored => format!("output of {who} is written again"),
         EventKind::ModuleSuspended | EventKind::ModuleContinued => {
             suspended(event.kind, who, facts)

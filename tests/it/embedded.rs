@@ -151,7 +151,8 @@ async fn two_tasks_and_two_processes_are_one_system() {
     let health = mainstay.system_health();
     assert_eq!(
         (health.status, health.modules.len()),
-        (SystemStatus::Healthy, 4)
+        (SystemStatus::Healthy, 5),
+        "the builtin event-bus is among them"
     );
     let processes = pids(&mainstay);
     assert_eq!(processes.len(), 2);

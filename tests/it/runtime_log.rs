@@ -28,7 +28,7 @@ fn a_change_is_logged_with_its_request_and_looking_is_not() {
             .map(str::to_owned)
     });
     assert!(
-        line.contains("INFO") && line.contains("id=") && line.contains("actor="),
+        line.contains("INFO") && line.contains("id=") && line.contains("requester="),
         "{line}"
     );
     assert!(!log(&daemon).contains("system.status"), "{}", log(&daemon));

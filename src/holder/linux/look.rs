@@ -205,8 +205,8 @@ pub(crate) fn user(pid: i32) -> Option<u32> {
     ids.split_whitespace().next()?.parse().ok()
 }
 
-/// Has the threads that look started by one of the table of this thread from now on. A thread begins
-/// with the table of the one that starts it, and leaves it by closing copies of its first
+/// Has the threads that look started by one of the table of this thread from now on. A thread
+/// begins with the table of the one that starts it, and leaves it by closing copies of its first
 /// descriptors: of what modules sent, that may take for ever.
 pub(crate) fn prepare_looks() -> io::Result<()> {
     if STARTER.get().is_none() {

@@ -105,85 +105,55 @@ mod cases {
 
     use crate::common::{Line, eventually, has_python, lives, setup_in, spawn_of};
 
-    const CASES: &[(&str, fn())] = &[
-        ("no_module_notices", supervisor_dies_no_module_notices),
-        (
-            "orphan_adoption_keeps_exits_and_messages",
-            orphan_adoption_keeps_exits_and_messages,
-        ),
-        ("two_supervisors_at_once", two_supervisors_at_once),
-        (
-            "signals_are_told_and_leave_cleans_up",
-            signals_are_told_and_leave_cleans_up,
-        ),
-        (
-            "a_runtime_that_ends_before_ready_ends_all",
-            a_runtime_that_ends_before_ready_ends_all,
-        ),
-        ("a_deaf_runtime_is_replaced", a_deaf_runtime_is_replaced),
-        (
-            "a_stop_nobody_finishes_ends_anyway",
-            a_stop_nobody_finishes_ends_anyway,
-        ),
-        (
-            "zombies_and_reaper_steals_status",
-            zombies_and_reaper_steals_status,
-        ),
-        (
-            "a_replaced_binary_does_not_matter",
-            a_replaced_binary_does_not_matter,
-        ),
-        (
-            "a_killed_holder_leaves_nothing_to_meet",
-            leftovers::a_killed_holder_leaves_nothing_to_meet,
-        ),
-        (
-            "up_below_what_was_left_spares_its_own_line",
-            leftovers::up_below_what_was_left_spares_its_own_line,
-        ),
-        (
-            "escapees_are_killed_with_a_subreaper_too",
-            leftovers::escapees_are_killed_with_a_subreaper_too,
-        ),
-        (
-            "what_lost_every_tie_ends_with_its_run_and_no_other",
-            strays::what_lost_every_tie_ends_with_its_run_and_no_other,
-        ),
-        (
-            "what_left_its_control_group_ends_too",
-            strays::what_left_its_control_group_ends_too,
-        ),
-        (
-            "children_from_before_are_left_alone",
-            strays::children_from_before_are_left_alone,
-        ),
-        (
-            "a_namespace_of_processes_changes_nothing",
-            strays::a_namespace_of_processes_changes_nothing,
-        ),
-        ("a_start_that_hangs_delays_no_runtime", hanging::start),
-        ("a_close_that_hangs_delays_no_runtime", hanging::close),
-        ("a_close_that_hangs_hides_no_process", hanging::looks),
-        ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
-        ("a_suspended_main_is_reported", stops::suspended_main),
-        ("an_unkillable_runtime_is_left", stops::unkillable_runtime),
-        ("unsafe_directories_are_refused", directories::refused),
-        ("a_second_holder_is_refused", directories::held_by_another),
-        ("a_setup_does_not_hold_up_the_loop", directories::awaited),
-        ("removed_directories_come_back", directories::restored),
-        ("passed_sockets_are_kept", sockets::kept),
-        ("files_of_sockets_go_with_them", sockets::gone),
-        ("another_program_goes_on", reexec::goes_on),
-        ("another_program_keeps_sockets", reexec::keeps_sockets),
-        (
-            "another_program_keeps_streams_apart",
-            reexec::keeps_streams_apart,
-        ),
-        ("a_program_that_cannot_go_on_is_refused", reexec::refused),
-        (
-            "nothing_is_executed_while_a_close_hangs",
-            reexec::waits_for_closes,
-        ),
+    /// The cases of each file, by their names.
+    macro_rules! cases {
+        ($($file:tt: $($name:ident)*;)*) => {
+            &[$($((stringify!($name), $file::$name),)*)*]
+        };
+    }
+
+    const CASES: &[(&str, fn())] = cases![
+        self:
+            supervisor_dies_no_module_notices
+            orphan_adoption_keeps_exits_and_messages
+            two_supervisors_at_once
+            signals_are_told_and_leave_cleans_up
+            a_runtime_that_ends_before_ready_ends_all
+            a_deaf_runtime_is_replaced
+            a_stop_nobody_finishes_ends_anyway
+            zombies_and_reaper_steals_status
+            a_replaced_binary_does_not_matter;
+        leftovers:
+            a_killed_holder_leaves_nothing_to_meet
+            up_below_what_was_left_spares_its_own_line
+            escapees_are_killed_with_a_subreaper_too;
+        strays:
+            what_lost_every_tie_ends_with_its_run_and_no_other
+            what_left_its_control_group_ends_too
+            children_from_before_are_left_alone
+            a_namespace_of_processes_changes_nothing;
+        hanging:
+            a_start_that_hangs_delays_no_runtime
+            a_close_that_hangs_delays_no_runtime
+            a_close_that_hangs_hides_no_process;
+        stops:
+            the_rest_of_a_tree_is_stopped
+            a_suspended_main_is_reported
+            an_unkillable_runtime_is_left;
+        directories:
+            unsafe_directories_are_refused
+            a_second_holder_is_refused
+            a_setup_does_not_hold_up_the_loop
+            removed_directories_come_back;
+        sockets:
+            passed_sockets_are_kept
+            files_of_sockets_go_with_them;
+        reexec:
+            another_program_goes_on
+            another_program_keeps_sockets
+            another_program_keeps_streams_apart
+            a_program_that_cannot_go_on_is_refused
+            nothing_is_executed_while_a_close_hangs;
     ];
 
     pub(crate) fn all() -> ExitCode {

@@ -83,11 +83,7 @@ impl Engine {
         let variables = variables(spawn, &self.inherited);
         let program = program(spawn, &variables)?;
         let pipe = |error: io::Error| SpawnError::of(StartStep::Pipe, &error, "open a pipe");
-        let null = File::options()
-            .read(true)
-            .write(true)
-            .open("NUL")
-            .map_err(pipe)?;
+        let null = null_device().map_err(pipe)?;
         let (from, to) = io::pipe().map_err(pipe)?;
         let output = match spawn.output {
             Output::Null => null.as_handle(),
@@ -244,6 +240,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn null_device() -> io::Result<File> {
+    File::options().read(true).write(true).open("NUL")
 }
 
 fn signalled(signal: Signal) -> Exit {

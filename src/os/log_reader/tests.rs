@@ -441,9 +441,10 @@ fn many_lines_of_two_streams_are_found_from_anywhere() {
     let mut log = Log::new();
     log.start(1, 0);
     let mut expected = [0_u64; 2];
-    // The halves of lines, a line of stderr for two of stdout; many chunks, and many blocks.
+    // The halves of lines, a line of stderr for two of stdout, as long as the index may describe each
+    // change; many chunks, and many blocks.
     for number in 0..12_000_u64 {
-        let text = format!("{number} {}", "x".repeat(30));
+        let text = format!("{number} {}", "x".repeat(200));
         log.write_unsaved(OUT, &text, number);
         if number % 2 == 0 {
             log.write_unsaved(ERR, &format!("e{number}"), number);
@@ -459,7 +460,7 @@ fn many_lines_of_two_streams_are_found_from_anywhere() {
     let is_whole = |line: &LogLine| {
         let text = String::from_utf8_lossy(&line.text);
         match line.stream {
-            OUT => text.ends_with("x") && text.len() > 30,
+            OUT => text.ends_with("x") && text.len() > 200,
             _ => text.starts_with('e') && text.len() < 7,
         }
     };

@@ -68,8 +68,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bus", &[]),
     ("import", &[]),
     ("simulate", &["config"]),
-    ("config", &["os_text"]),
     ("secrets", &["config", "os"]),
+    ("config", &["os_text"]),
     ("os", &["os_text"]),
     ("os_text", &[]),
 ];

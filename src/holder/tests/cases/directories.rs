@@ -26,7 +26,7 @@ fn refusal(mut house: House, setup: HolderSetup) -> String {
     message
 }
 
-pub(super) fn refused() {
+pub(super) fn unsafe_directories_are_refused() {
     let house = House::new(false);
     let long = house.dir.path().join("x".repeat(100)).display().to_string();
     let setup = HolderSetup {
@@ -75,7 +75,7 @@ pub(super) fn refused() {
     }
 }
 
-pub(super) fn held_by_another() {
+pub(super) fn a_second_holder_is_refused() {
     let first = House::ready(false);
     let taken = first.setup();
     for what in ["state", "runtime"] {
@@ -101,7 +101,7 @@ pub(super) fn held_by_another() {
 }
 
 /// A lock whose owner has exited is awaited for a second: the loop goes on meanwhile.
-pub(super) fn awaited() {
+pub(super) fn a_setup_does_not_hold_up_the_loop() {
     let mut house = House::new(false);
     let setup = house.setup();
     std::fs::create_dir(&setup.state_dir).unwrap();
@@ -135,7 +135,7 @@ pub(super) fn awaited() {
     house.leave(0);
 }
 
-pub(super) fn restored() {
+pub(super) fn removed_directories_come_back() {
     let mut house = House::ready(false);
     let pid = house.start("a", 1, "while :; do echo tick; sleep 0.01; done");
     let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);

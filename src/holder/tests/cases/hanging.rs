@@ -9,7 +9,7 @@ use crate::common::fuse::Fuse;
 use crate::common::leased::Leased;
 use crate::common::{eventually, has_python, lives, notify_socket, python, spawn_of};
 
-pub(super) fn start() {
+pub(super) fn a_start_that_hangs_delays_no_runtime() {
     let mut house = House::ready(false);
     let Some(leased) = Leased::new(house.dir.path()) else {
         return house.leave(0);
@@ -40,7 +40,7 @@ pub(super) fn start() {
     house.leave(0);
 }
 
-pub(super) fn close() {
+pub(super) fn a_close_that_hangs_delays_no_runtime() {
     let mut house = House::ready(false);
     let Some(fuse) = Fuse::mount() else {
         return house.leave(0);
@@ -70,7 +70,7 @@ say('MAINPID=%d' % pid)
 os.waitpid(pid, 0)";
 
 /// The process of a module is looked at while descriptors that a stranger sent do not close.
-pub(super) fn looks() {
+pub(super) fn a_close_that_hangs_hides_no_process() {
     let mut house = House::ready(false);
     let fuse = Fuse::mount().filter(|_| has_python());
     let Some(fuse) = fuse else {

@@ -115,7 +115,7 @@ fn setup(house: &mut House) {
     house.configure(setup);
 }
 
-pub(super) fn goes_on() {
+pub(super) fn another_program_goes_on() {
     for walk in [false, true] {
         let mut house = House::new(walk);
         setup(&mut house);
@@ -181,7 +181,7 @@ pub(super) fn goes_on() {
 }
 
 /// stdout and stderr stay apart, with what of each is no whole line.
-pub(super) fn keeps_streams_apart() {
+pub(super) fn another_program_keeps_streams_apart() {
     for walk in [false, true] {
         let mut house = House::ready(walk);
         let (go, log) = (
@@ -232,7 +232,7 @@ pub(super) fn keeps_streams_apart() {
 }
 
 /// Connections, messages and stored descriptors outlast it.
-pub(super) fn keeps_sockets() {
+pub(super) fn another_program_keeps_sockets() {
     if !has_python() {
         return;
     }
@@ -304,7 +304,7 @@ pub(super) fn keeps_sockets() {
 }
 
 /// A program that cannot go on is not executed, or executes the one before.
-pub(super) fn refused() {
+pub(super) fn a_program_that_cannot_go_on_is_refused() {
     let mut house = House::new(false);
     setup(&mut house);
     let counts = start_counting(&mut house);
@@ -360,7 +360,7 @@ pub(super) fn refused() {
 
 /// An exec waits for all threads: one that closes a file of a server that does not answer never
 /// ends, also when the instance that was sent the descriptor is gone.
-pub(super) fn waits_for_closes() {
+pub(super) fn nothing_is_executed_while_a_close_hangs() {
     let mut house = House::ready(false);
     let Some(fuse) = Fuse::mount() else {
         return house.leave(0);

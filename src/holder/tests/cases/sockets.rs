@@ -24,7 +24,7 @@ fn bind(path: &Path) -> (BoundSocket, OwnedFd) {
     (BoundSocket { socket, file }, listener.into())
 }
 
-pub(super) fn kept() {
+pub(super) fn passed_sockets_are_kept() {
     let mut house = House::ready(false);
     let path = house.dir.path().join("a.sock");
     let (bound, fd) = bind(&path);
@@ -87,7 +87,7 @@ pub(super) fn kept() {
     drop(dir);
 }
 
-pub(super) fn gone() {
+pub(super) fn files_of_sockets_go_with_them() {
     let mut house = House::ready(true);
     let path = house.dir.path().join("a.sock");
     let (bound, fd) = bind(&path);

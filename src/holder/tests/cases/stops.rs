@@ -24,7 +24,7 @@ fn leave_worker(dir: &Path, on_term: &str) -> String {
 }
 
 /// Also when the runtime dies meanwhile.
-pub(super) fn the_rest_of_a_tree() {
+pub(super) fn the_rest_of_a_tree_is_stopped() {
     for walk in [true, false] {
         let mut house = House::ready(walk);
         house.start("other", 1, "sleep 300 & exec sleep 300");
@@ -51,7 +51,7 @@ pub(super) fn the_rest_of_a_tree() {
 }
 
 /// Until it is continued.
-pub(super) fn suspended_main() {
+pub(super) fn a_suspended_main_is_reported() {
     let mut house = House::ready(true);
     let pid = house.start("a", 1, "exec sleep 300");
     let other = house.start("b", 1, "exec sleep 300");
@@ -102,7 +102,7 @@ pub(super) fn suspended_main() {
 
 /// The exit of a traced process is the tracer's to see first: until then no signal ends it for its
 /// parent, as in an uninterruptible wait.
-pub(super) fn unkillable_runtime() {
+pub(super) fn an_unkillable_runtime_is_left() {
     let mut house = House::ready(true);
     house.start("a", 1, "exec sleep 300");
     let runtime = Pid::from_raw(house.runtime);
