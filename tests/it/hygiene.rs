@@ -257,6 +257,29 @@ fn a_user_means_its_groups_too_and_a_group_may_be_another() {
     }
 }
 
+/// Keys of the kernel go on from process to process by their session, whatever user one becomes.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_module_of_another_user_has_no_keys_of_who_started_mainstay() {
+    use linux_keyutils::{KeyRing, KeyRingIdentifier};
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root may start a module as another user");
+    }
+    let name = format!("mainstay-test-{}", std::process::id());
+    let session = KeyRing::from_special_id(KeyRingIdentifier::Session, true);
+    let Ok((session, key)) = session.and_then(|ring| Ok((ring, ring.add_key(&name, "secret")?)))
+    else {
+        return skip("no keyring may be used here");
+    };
+    let command = script("cat /proc/keys; echo end; exec sleep 60");
+    for (more, has_it) in [("", true), ("user = \"nobody\"", false)] {
+        let daemon = Daemon::launch_in(open_folder(&one(&command, more)));
+        let keys = daemon.wrote("it", "end");
+        assert_eq!(keys.contains(&name), has_it, "{more}: {keys}");
+    }
+    session.unlink_key(key).expect("it was there");
+}
+
 /// mainstay as an ordinary user that may change users, with these capabilities.
 fn launch_with_capabilities(dir: TempDir, capabilities: &str) -> Daemon {
     let program = dir.path().join("mainstay");

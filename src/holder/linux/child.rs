@@ -2,6 +2,7 @@
 //! Never allocates or locks: only plain system calls.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::ptr::null;
 
 use crate::spawn::exec_spec::ExecSpec;
 use crate::spawn::syscall::{check, close_one_by_one};
@@ -186,6 +187,9 @@ pub(crate) fn become_user(who: &Credentials, kept: Option<u64>) -> Result<(), (S
     if is_other && !has_effective(CAP_KILL).map_err(|errno| (StartStep::User, errno))? {
         return Err((StartStep::User, libc::EPERM)); // it could not be stopped
     }
+    if is_other {
+        leave_session_keyring().map_err(|errno| (StartStep::User, errno))?;
+    }
     let kept = kept.filter(|kept| *kept != 0 && who.uid != 0);
     // SAFETY: the list lives in the spec; the rest are numbers.
     let (groups, group, user) = unsafe {
@@ -209,6 +213,19 @@ pub(crate) fn become_user(who: &Credentials, kept: Option<u64>) -> Result<(), (S
         drop_capabilities().map_err(|errno| (StartStep::User, errno))?;
     }
     Ok(())
+}
+
+/// Who has a session keyring may use all keys in it, whatever user it became: those of the user
+/// that mainstay was started by. Where the kernel has no keys, or forbids them, there is none.
+#[expect(unsafe_code, reason = "keyctl")]
+fn leave_session_keyring() -> Result<(), i32> {
+    const JOIN_SESSION_KEYRING: u32 = 1;
+    let no_name = null::<c_char>();
+    // SAFETY: without a name the kernel makes a new keyring for this process alone.
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, no_name) }) {
+        Err(libc::ENOSYS | libc::EPERM) => Ok(()),
+        joined => joined.map(drop),
+    }
 }
 
 /// Version 3 of the kernel's capability sets, of this process.
