@@ -84,9 +84,10 @@ impl RunTree {
                 if seen.pid == pid {
                     return same(seen);
                 }
-                // The number of a session cannot be given to a new process while it has members.
+                // Of a leader that is gone the number may have been given to a stranger, who left a
+                // session of that number when he ended.
                 let named = seen.session == pid || seen.group == pid;
-                named && kernel::process(pid).is_none_or(|leader| same(&leader))
+                named && kernel::process(pid).is_some_and(|leader| same(&leader))
             })
     }
 

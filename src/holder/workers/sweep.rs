@@ -158,11 +158,9 @@ impl<'a> Walk<'a> {
         told: &mut HashMap<(i32, u64), bool>,
     ) -> (Vec<ProcessInfo>, bool) {
         let starts: HashMap<i32, u64> = all.iter().map(|one| (one.pid, one.start_time)).collect();
-        // A main process whose number now belongs to another says nothing about sessions.
-        let valid = |tree: &&&ProcessTree| {
-            let start = starts.get(&tree.pid);
-            start.is_none_or(|at| *at == tree.start_time)
-        };
+        // A main process that is gone says nothing about sessions: its number may have been given
+        // to a stranger, who left a session of that number when he ended.
+        let valid = |tree: &&&ProcessTree| starts.get(&tree.pid) == Some(&tree.start_time);
         let leaders: HashSet<i32> = self.trees.iter().filter(valid).map(|one| one.pid).collect();
         // Not all children: one that is being started is a child of the thread that starts it.
         let orphans = self

@@ -139,12 +139,12 @@ fn owners(looks: &[TreeLook], all: &[ProcessInfo]) -> HashMap<i32, usize> {
     for (at, look) in looks.iter().enumerate() {
         for tree in &look.trees {
             groups.extend(tree.group.clone().map(|group| (group, at)));
-            // A main process whose number now belongs to another says nothing about sessions.
-            let same = starts
-                .get(&tree.pid)
-                .is_none_or(|start| *start == tree.start_time);
-            if same && tree.group.is_none() {
-                leaders.insert(tree.pid, at);
+            if tree.group.is_none() {
+                // One that is gone says nothing about sessions: its number may have been given to a
+                // stranger, who left a session of that number when he ended.
+                if starts.get(&tree.pid) == Some(&tree.start_time) {
+                    leaders.insert(tree.pid, at);
+                }
                 marks.insert(mark_variable(&tree.mark), at);
                 tags.insert(look.tag, at);
             }
@@ -159,7 +159,7 @@ fn owners(looks: &[TreeLook], all: &[ProcessInfo]) -> HashMap<i32, usize> {
         if let Some(at) = numbers.iter().find_map(|id| leaders.get(id)) {
             return Some(*at);
         }
-        if leaders.is_empty() || (one.parent > 1 && one.parent != own) {
+        if marks.is_empty() || (one.parent > 1 && one.parent != own) {
             return None; // its parent decides
         }
         let tagged = match kernel::tag(one.pid) {

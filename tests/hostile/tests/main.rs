@@ -23,6 +23,7 @@ mod line_flooder;
 mod link_swapper;
 mod log_flooder;
 mod mark_guesser;
+mod namesake;
 mod nobody;
 mod notify_forger;
 mod pid_recycler;

@@ -14,6 +14,7 @@ mod line_flooder;
 mod link_swapper;
 mod log_flooder;
 mod mark_guesser;
+mod namesake;
 mod notify_forger;
 mod pid_recycler;
 mod refuser;
@@ -42,10 +43,14 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("link-swapper", link_swapper::run),
     ("log-flooder", log_flooder::run),
     ("mark-guesser", mark_guesser::run),
+    ("namesake", namesake::run),
+    ("namesake-leader", namesake::leader),
     ("notify-forger", notify_forger::run),
     ("notify-once", notify_forger::once),
     ("pid-recycler", pid_recycler::run),
     ("refuser", refuser::run),
+    ("resigner", namesake::resigner),
+    ("resigner-next", namesake::resigner_next),
     ("seat-taker", seat_taker::run),
     ("small-namespace", pid_recycler::small_namespace),
     ("small-namespace-stage", pid_recycler::stage),
