@@ -74,7 +74,7 @@ fn check_program(spec: &ServiceSpec) -> Result<(), CliError> {
     }
     let opened = os::program::open(&spec.program);
     let checked = opened.and_then(|file| config::check_program(&file, &spec.program, None));
-    checked.map_err(|error| {
+    checked.map(drop).map_err(|error| {
         failed(format!(
             "cannot install a service that runs {} as root: {error}; install mainstay where root \
              alone may write",

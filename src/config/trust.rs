@@ -4,7 +4,10 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
+use mainstay_holder::dir::DirError;
 
 /// Names the user, beside root, whose configuration root uses.
 #[cfg(unix)]
@@ -30,26 +33,35 @@ impl Untrusted {
 #[cfg(unix)]
 pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
     match nix::unistd::geteuid().is_root() {
-        true => check_program(file, path, named_owner()),
+        true => check_program(file, path, named_owner()).map(drop),
         false => Ok(()),
     }
 }
 
 /// Checks that only root, this user and the user `also` could have written an open file, and may
-/// exchange it: a program that is to run as this user, whoever requested it.
+/// exchange it: a program that is to run as this user, whoever requested it. Returns its path
+/// behind links, which no other user may change.
 ///
 /// # Errors
 /// An [`Untrusted`].
 #[cfg(unix)]
-pub(crate) fn check_program(file: &File, path: &Path, also: Option<u32>) -> io::Result<()> {
+pub(crate) fn check_program(file: &File, path: &Path, also: Option<u32>) -> io::Result<PathBuf> {
     use mainstay_holder::dir::{check_closed, check_file};
     let path = std::path::absolute(path)?;
-    let folder = path.parent().unwrap_or(&path);
-    let checked = check_file(file, &path, also).and_then(|()| check_closed(folder, also));
-    checked.map_err(|error| match error.errno() {
+    let folder = |path: &Path| check_closed(path.parent().unwrap_or(path), also);
+    let untrusted = |error: DirError| match error.errno() {
         Some(errno) => errno.into(),
         None => io::Error::other(Untrusted(error.to_string())),
-    })
+    };
+    check_file(file, &path, also).map_err(untrusted)?;
+    folder(&path).map_err(untrusted)?;
+    if !path.symlink_metadata()?.is_symlink() {
+        return Ok(path);
+    }
+    // What a link leads to is in a folder of its own, in which another may be put in its place.
+    let real = path.canonicalize()?;
+    folder(&real).map_err(untrusted)?;
+    Ok(real)
 }
 
 /// The access control of the folder decides who may write.
@@ -60,8 +72,8 @@ pub(crate) fn check(_: &File, _: &Path) -> io::Result<()> {
 
 /// As [`check`].
 #[cfg(windows)]
-pub(crate) fn check_program(_: &File, _: &Path, _: Option<u32>) -> io::Result<()> {
-    Ok(())
+pub(crate) fn check_program(_: &File, path: &Path, _: Option<u32>) -> io::Result<PathBuf> {
+    Ok(path.to_owned())
 }
 
 /// Whether a folder that nobody named is of this user or root: what happens to lie in the current

@@ -22,6 +22,7 @@ use crate::os::{UpgradeRequest, program};
 
 /// Time the program has to print its versions.
 const CHECK_TIMEOUT_MS: u64 = 5000;
+const REPLACED: &str = "the file was replaced while it was checked; run the command again";
 /// The verb by which a program prints its versions.
 const VERSIONS_VERB: &str = "versions";
 
@@ -41,15 +42,14 @@ impl Answer for SystemUpgrade {
             RequestError::new(code, text)
         };
         let unusable = |cause| refused(ErrorCode::InvalidParams, cause);
-        let file = open(&program).await?.map_err(unusable)?;
-        let new = versions(ctx, &program).await.map_err(unusable)?;
+        let (file, real) = open(&program).await?.map_err(unusable)?;
+        let new = versions(ctx, &real).await.map_err(unusable)?;
         let running = ProgramVersions::own();
         if let Some(problem) = new.problem(&running) {
             return Err(unusable(problem));
         }
         if !program::is_at(&file, Path::new(&program)) {
-            let cause = "the file was replaced while it was checked; run the command again";
-            return Err(unusable(cause.to_owned()));
+            return Err(unusable(REPLACED.to_owned()));
         }
         let note = UpgradeNote {
             program: program.clone(),
@@ -103,7 +103,8 @@ async fn request(
 }
 
 /// Opens the program: what is checked is what is started later, whatever becomes of its path.
-async fn open(program: &str) -> Result<Result<File, String>, RequestError> {
+/// Returns its path behind links, too.
+async fn open(program: &str) -> Result<Result<(File, String), String>, RequestError> {
     let path = program.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let path = Path::new(&path);
@@ -111,8 +112,13 @@ async fn open(program: &str) -> Result<Result<File, String>, RequestError> {
             return Err("the path is not absolute".to_owned());
         }
         let file = program::open(path).map_err(|error| error.to_string())?;
-        check_program(&file, path, named_owner()).map_err(|error| error.to_string())?;
-        Ok(file)
+        let real = check_program(&file, path, named_owner()).map_err(|error| error.to_string())?;
+        // Who may exchange a link may have done so since the file was opened.
+        if !program::is_at(&file, &real) {
+            return Err(REPLACED.to_owned());
+        }
+        let real = real.into_os_string().into_string();
+        Ok((file, real.map_err(|_| "its path is no UTF-8".to_owned())?))
     });
     opened.await.map_err(internal)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::view::{UpgradeOutcome, UpgradeView};
 use mainstay_protocol::{Event, EventKind, ModuleState, ModuleView};
 
-use crate::daemon::{Daemon, binary, copy_program, in_both_ways, kill, misbehave, script};
+use crate::daemon::{Daemon, binary, copy_program, in_both_ways, kill, misbehave, script, skip};
 
 /// Behaves as its file name says; `versions` is what the real program prints, if not.
 const IMPOSTOR: &str = r#"
@@ -274,6 +275,24 @@ fn a_program_that_cannot_be_it_is_refused_before_anything_is_touched() {
     }
     assert_eq!(daemon.status().pid, runtime);
     assert_eq!(daemon.status().upgrade, None);
+    assert!(results(&daemon).is_empty());
+}
+
+#[test]
+fn a_link_to_a_program_that_another_user_may_exchange_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("not root: a folder cannot be another user's");
+    }
+    let daemon = Daemon::start(&format!("[module.a]\ncommand = {}\n", misbehave("")));
+    let theirs = daemon.path("theirs");
+    fs::create_dir(&theirs).expect("a folder");
+    copy_program(binary(), &theirs.join("mainstay"));
+    chown(&theirs, Some(12345), None).expect("theirs");
+    let link = daemon.path("link");
+    symlink(theirs.join("mainstay"), &link).expect("a link");
+    let (code, text) = upgrade(&daemon, &link);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("12345"), "{text}");
     assert!(results(&daemon).is_empty());
 }
 
