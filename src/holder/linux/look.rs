@@ -10,6 +10,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use nix::unistd::gettid;
+
 use super::own_table::leave_shared_table;
 use super::procfs;
 use crate::threads::{lock, thread};
@@ -18,6 +20,8 @@ use crate::threads::{lock, thread};
 const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
 /// The same in a list of all processes, from which none may be missing by chance.
 const LIST_TIMEOUT: Duration = Duration::from_millis(300);
+/// As often as this a look may take that time while its thread only waits for a processor.
+const STARVED_MAX: u32 = 10;
 /// Looks at processes of one user that have not returned, and of all users: with as many, no other
 /// process of theirs is looked at.
 const USER_LOST_MAX: usize = 8;
@@ -29,8 +33,30 @@ const IDLE_MAX: usize = 2;
 #[derive(Debug)]
 struct Looker {
     looks: SyncSender<Box<dyn FnOnce() + Send>>,
-    /// The process that it looks at; gone with the thread.
-    thread: Weak<AtomicI32>,
+    /// Gone with the thread.
+    thread: Weak<LookThread>,
+}
+
+/// What a thread that looks says of itself.
+#[derive(Debug, Default)]
+struct LookThread {
+    /// Its number; 0: it has not begun.
+    number: AtomicI32,
+    /// The process that it looks at.
+    at: AtomicI32,
+}
+
+impl LookThread {
+    /// Whether it would go on if a processor were free: it waits for nothing that a process does.
+    fn is_runnable(&self) -> bool {
+        let number = self.number.load(Ordering::Relaxed);
+        let stat = || procfs::read_text(&format!("self/task/{number}/stat"));
+        number == 0
+            || stat().is_some_and(|stat| {
+                let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+                state.is_some_and(|state| state.starts_with('R'))
+            })
+    }
 }
 
 /// A look that has not returned in time.
@@ -38,7 +64,7 @@ struct Looker {
 struct Lost {
     pid: i32,
     user: Option<u32>,
-    thread: Weak<AtomicI32>,
+    thread: Weak<LookThread>,
 }
 
 /// What a thread has seen of a list so far.
@@ -57,8 +83,8 @@ struct Results<T> {
 }
 
 thread_local! {
-    /// On a thread that looks: the process it looks at.
-    static LOOKS_AT: OnceCell<Arc<AtomicI32>> = const { OnceCell::new() };
+    /// On a thread that looks: itself.
+    static LOOKS: OnceCell<Arc<LookThread>> = const { OnceCell::new() };
 }
 
 static IDLE: Mutex<Vec<Looker>> = Mutex::new(Vec::new());
@@ -66,7 +92,7 @@ static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
 /// Of a thread that starts them.
 static STARTER: OnceLock<SyncSender<SyncSender<io::Result<Looker>>>> = OnceLock::new();
 
-/// Looks at a process; None if that does not return in time (100 ms).
+/// Looks at a process; None if that does not return in time (100 ms; 1 s without a processor).
 pub fn look_at<T: Send + 'static>(pid: i32, look: fn(i32) -> T) -> Option<T> {
     look_at_each(vec![pid], LOOK_TIMEOUT, look).pop()
 }
@@ -94,7 +120,10 @@ fn look_at_each<T: Send + 'static>(
         let looks = Box::new(move || sees.fill(list, look));
         let mut done = 0;
         if looker.looks.send(looks).is_ok() {
-            let seen = results.wait(timeout);
+            let thread = &looker.thread;
+            let seen = results.wait(timeout, || {
+                thread.upgrade().is_some_and(|it| it.is_runnable())
+            });
             done = seen.len();
             found.extend(seen);
         }
@@ -104,7 +133,7 @@ fn look_at_each<T: Send + 'static>(
         };
         let thread = looker.thread;
         let at = thread.upgrade();
-        let pid = at.map_or(pid, |at| at.load(Ordering::Relaxed));
+        let pid = at.map_or(pid, |it| it.at.load(Ordering::Relaxed));
         let user = user(pid);
         lock(&LOST).push(Lost { pid, user, thread });
         pids.drain(..=done);
@@ -140,24 +169,28 @@ impl<T> Results<T> {
         self.over.notify_one();
     }
 
-    /// Returns all results, or those before a look that took longer than the timeout.
-    fn wait(&self, timeout: Duration) -> Vec<T> {
-        let mut seen = lock(&self.seen);
+    /// Returns all results, or those before a look that took longer than the timeout, not counting
+    /// a time at whose end it is starved.
+    fn wait(&self, timeout: Duration, is_starved: impl Fn() -> bool) -> Vec<T> {
+        let (mut seen, mut starved) = (lock(&self.seen), 0);
         while !seen.is_over {
             let before = seen.results.len();
             let waited = self.over.wait_timeout(seen, timeout);
             let (now, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
             seen = now;
-            seen.is_over |= timed_out.timed_out() && seen.results.len() == before;
+            if timed_out.timed_out() && seen.results.len() == before {
+                starved += 1;
+                seen.is_over |= starved >= STARVED_MAX || !is_starved();
+            }
         }
         std::mem::take(&mut seen.results)
     }
 }
 
 fn looks_at(pid: i32) {
-    LOOKS_AT.with(|at| {
-        if let Some(at) = at.get() {
-            at.store(pid, Ordering::Relaxed);
+    LOOKS.with(|it| {
+        if let Some(it) = it.get() {
+            it.at.store(pid, Ordering::Relaxed);
         }
     });
 }
@@ -235,10 +268,11 @@ fn start() -> io::Result<Looker> {
 
 fn start_here() -> io::Result<Looker> {
     let (looks, todo) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
-    let at = Arc::new(AtomicI32::new(0));
-    let life = Arc::downgrade(&at);
+    let it = Arc::<LookThread>::default();
+    let life = Arc::downgrade(&it);
     thread("look", move || {
-        LOOKS_AT.with(|own| _ = own.set(at));
+        it.number.store(gettid().as_raw(), Ordering::Relaxed);
+        LOOKS.with(|own| _ = own.set(it));
         leave_shared_table();
         todo.into_iter().for_each(|look| look());
     })?;
@@ -266,7 +300,7 @@ mod tests {
     fn nobody_waits_for_what_was_seen_before() {
         let (results, began) = (Results::new(2), Instant::now());
         results.fill(vec![1, 2], |pid| pid);
-        assert_eq!(results.wait(LONG), [1, 2]);
+        assert_eq!(results.wait(LONG, || true), [1, 2]);
         assert!(began.elapsed() < LONG / 2);
     }
 
@@ -274,8 +308,44 @@ mod tests {
     fn a_look_that_does_not_return_ends_the_list() {
         let results = Results::new(2);
         lock(&results.seen).results.push(1);
-        assert_eq!(results.wait(Duration::from_millis(1)), [1]);
+        assert_eq!(results.wait(Duration::from_millis(1), || false), [1]);
         results.fill(vec![2], |pid| pid); // comes too late
-        assert_eq!(results.wait(LONG), [0; 0]);
+        assert_eq!(results.wait(LONG, || true), [0; 0]);
+    }
+
+    #[test]
+    fn a_look_that_waits_for_a_processor_is_waited_for_but_not_for_ever() {
+        let results = Results::<i32>::new(1);
+        let asked = std::cell::Cell::new(0);
+        let is_starved = || {
+            asked.set(asked.get() + 1);
+            asked.get() < 3
+        };
+        assert_eq!(results.wait(Duration::from_millis(1), is_starved), [0; 0]);
+        assert_eq!(asked.get(), 3);
+        let results = Results::<i32>::new(1);
+        assert_eq!(results.wait(Duration::from_millis(1), || true), [0; 0]);
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_not_runnable_and_one_that_works_is() {
+        let of = |number: i32| LookThread {
+            number: number.into(),
+            at: 0.into(),
+        };
+        let (tell, told) = sync_channel(0);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let waits = std::thread::spawn(move || {
+            tell.send(gettid().as_raw()).expect("it is heard");
+            ended.recv().expect_err("nothing is sent");
+        });
+        let it = of(told.recv().expect("a number"));
+        while it.is_runnable() {
+            std::thread::yield_now();
+        }
+        drop(end);
+        waits.join().expect("it ends");
+        assert!(of(gettid().as_raw()).is_runnable() && of(0).is_runnable());
+        assert!(!it.is_runnable(), "it is gone");
     }
 }
