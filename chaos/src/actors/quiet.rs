@@ -79,7 +79,9 @@ impl History {
         let needed = spec.required && spec.start == StartMode::Eager && spec.kind == Kind::Service;
         let missing = needed && view.state != State::Running;
         let well = matches!(runtime.status(), Status::Healthy | Status::Starting);
-        match missing && well && view.state != State::Stopped {
+        // One that never ran when its stop was requested has not started; a plan may need it since.
+        let is_meant = view.state == State::Stopped || self.wishes.get(&name) == Some(&Wish::Down);
+        match missing && well && !is_meant {
             true => Err(ActorViolation::FalseStatus(name)),
             false => Ok(()),
         }

@@ -35,12 +35,16 @@ impl LifecycleActorState {
             changed.push((module, self.lifecycle_info(module)));
             // What left the plan was forgotten: a record would bring it back.
             if self.policy.spec(module).is_some() {
-                let record = self.record(module);
-                self.ctx.os.save_record(&self.ctx.instance(module), record);
+                self.save_record(module);
             }
         }
         let msg = RegistryMsg::Lifecycle(changed, self.system(), published);
         self.ctx.actor_refs.registry.cast(msg);
+    }
+
+    pub(super) fn save_record(&self, module: ModuleId) {
+        let record = self.record(module);
+        self.ctx.os.save_record(&self.ctx.instance(module), record);
     }
 
     /// What the holder keeps of a module for the next runtime.

@@ -167,6 +167,8 @@ impl LifecycleActorState {
     }
 
     pub(super) fn removed(&mut self, module: ModuleId) {
+        // It says that the last run has ended: a new lifecycle would wait for that end.
+        self.save_record(module);
         self.watch.removed.push(module);
         self.report(module, ReloadEvent::Removed, String::new());
     }
