@@ -334,7 +334,7 @@ mod tests {
             at: 0.into(),
         };
         let (tell, told) = sync_channel(0);
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = sync_channel::<()>(1);
         let waits = std::thread::spawn(move || {
             tell.send(gettid().as_raw()).expect("it is heard");
             ended.recv().expect_err("nothing is sent");
