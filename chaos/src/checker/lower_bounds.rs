@@ -23,6 +23,8 @@ pub(super) struct Bounds {
     pub(super) since: MonoTime,
     /// It is in that state because it is not used.
     is_unused: bool,
+    /// Its run was reported as not used: it may end by itself before its stop is ordered.
+    may_be_unused: bool,
     /// When its last run was ordered.
     run_at: MonoTime,
     /// Attempts that may still count: at least those that do.
@@ -231,8 +233,14 @@ impl Checker {
         let bounds = &mut self.of(module).bounds;
         bounds.on_trial |= std::mem::take(&mut bounds.gave_up);
         (bounds.run_at, bounds.was_ready) = (now, false);
+        bounds.may_be_unused = false;
         (bounds.retry_from, bounds.spans_return) = (MonoTime(0), false);
         Ok(())
+    }
+
+    /// The run of a module was reported as not used.
+    pub fn unused(&mut self, module: ModuleId) {
+        self.of(module).bounds.may_be_unused = true;
     }
 
     /// What follows for each module is another's decision.
@@ -335,7 +343,9 @@ impl Checker {
         match shadow.bounds.state {
             State::Failed => Status::Critical,
             State::NotStarted | State::Stopped => Status::Healthy,
-            State::Stopping if shadow.bounds.is_unused => Status::Healthy,
+            State::Stopping if shadow.bounds.is_unused || shadow.bounds.may_be_unused => {
+                Status::Healthy
+            }
             _ if on_trial => Status::Critical,
             State::Running => Status::Healthy,
             State::Waiting | State::Starting | State::Stopping | State::Backoff => Status::Degraded,

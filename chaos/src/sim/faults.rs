@@ -146,6 +146,7 @@ impl Sim {
             }
             Fault::Idle(module) => {
                 let generation = self.lifecycle.view(module).generation;
+                self.check.unused(module);
                 self.apply_to_lifecycle(LifecycleEvent::Idle { module, generation })?;
             }
             Fault::Hold(module, span) => self.hold(module, span)?,
