@@ -2,7 +2,7 @@
 //! Owns the runtime that is alive, its deaths, and what was requested of it.
 //! Never helps it: what it is told comes late, and not at all while it is away.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,8 @@ pub(super) struct History {
     reloads: Vec<(Reload, MonoTime)>,
     /// Known for certain of the last request for each module.
     pub(super) wishes: BTreeMap<String, Wish>,
+    /// Modules whose last request was to stop.
+    pub(super) stopped: BTreeSet<String>,
     /// The plan at the last look.
     seen_plan: Option<Arc<Plan>>,
     /// What a new start reads.
@@ -159,6 +161,7 @@ pub(super) fn run(options: ActorOptions, choices: Choices<ActorFault>) -> Outcom
         pending: Vec::new(),
         reloads: Vec::new(),
         wishes: BTreeMap::new(),
+        stopped: BTreeSet::new(),
         deaths: VecDeque::new(),
         summary: ActorSummary::default(),
         why: String::new(),

@@ -80,7 +80,8 @@ impl History {
         let missing = needed && view.state != State::Running;
         let well = matches!(runtime.status(), Status::Healthy | Status::Starting);
         // One that never ran when its stop was requested has not started; a plan may need it since.
-        let is_meant = view.state == State::Stopped || self.wishes.get(&name) == Some(&Wish::Down);
+        let is_stopped = view.desired == Desired::Down && self.stopped.contains(&name);
+        let is_meant = view.state == State::Stopped || is_stopped;
         match missing && well && !is_meant {
             true => Err(ActorViolation::FalseStatus(name)),
             false => Ok(()),

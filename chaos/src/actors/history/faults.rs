@@ -197,8 +197,12 @@ impl History {
 
     fn request(&mut self, runtime: &SimulatedRuntime, module: String, operation: Operation) {
         self.summary.requests += 1;
-        if operation != Operation::Stop {
-            self.wishes.clear();
+        match operation {
+            Operation::Stop => _ = self.stopped.insert(module.clone()),
+            _ => {
+                self.wishes.clear();
+                self.stopped.remove(&module);
+            }
         }
         let by = self.machine.world().now().after(ANSWER_TIME);
         if let Some(answer) = runtime.request(&module, operation) {
