@@ -39,8 +39,15 @@ impl Checker {
         module: ModuleId,
         (attempt, decision): (u32, &Decision),
     ) -> Checked {
-        let is_right = is_scope_right(&plan.system().groups, module, decision);
+        let groups = &plan.system().groups;
+        let is_right = is_scope_right(groups, module, decision);
         ensure(is_right, || Violation::RestartShared(module))?;
+        self.group_counts.resize(groups.len(), VecDeque::new());
+        // Each group that was exceeded begins anew, also one that gives up: a module that rests may
+        // be needed again.
+        for exceeded in &decision.exceeded {
+            self.group_counts[exceeded.0 as usize].clear();
+        }
         let shadow = self.of(module);
         shadow.at_rest = decision.verdict == Verdict::Done;
         shadow.shared_end = SharedEnd::default();
@@ -136,17 +143,11 @@ impl Checker {
         if decision.scope == Scope::System && decision.exceeded.is_empty() {
             return Ok(()); // the module's own ladder restarts everything
         }
-        self.group_counts.resize(groups.len(), VecDeque::new());
-        // A group that was exceeded by a member of an inner one begins anew too.
-        for exceeded in &decision.exceeded {
-            self.group_counts[exceeded.0 as usize].clear();
+        if decision.exceeded.contains(&id(group)) {
+            return Ok(());
         }
         let (spec, counts) = (&groups[group], &mut self.group_counts[group]);
         counts.retain(|at| at.after(spec.within) > now);
-        if decision.exceeded.contains(&id(group)) {
-            counts.clear();
-            return Ok(());
-        }
         counts.push_back(now);
         ensure(counts.len() <= spec.max_restarts as usize, || {
             Violation::GroupExceeded(module)
