@@ -329,7 +329,7 @@ impl Sim {
             return;
         }
         if let Some(process) = &mut self.modules_in_world[module.index()].process {
-            process.fed = Some(self.now);
+            process.fed = process.fed.map(|_| self.now);
         }
         self.news(module, ToModule::WatchdogFed { generation });
         self.agenda.push_lasting(

@@ -68,6 +68,11 @@ impl Sim {
         self.records.plan_follows((former_full, former), before);
         for slot in (0_u32..).map(ModuleId).take(self.specs.len()) {
             let spec = self.lifecycle.spec(slot).map(|(spec, _)| Arc::clone(spec));
+            // A run learns of its watchdog when it starts: one that lost it is not watched again.
+            let process = &mut self.modules_in_world[slot.index()].process;
+            if let (Some(spec), Some(process)) = (&spec, process) {
+                process.fed = process.fed.filter(|_| spec.watchdog.is_some());
+            }
             self.specs[slot.index()] = spec.or(self.specs[slot.index()].take());
         }
         self.perform_effects()
