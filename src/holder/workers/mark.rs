@@ -11,6 +11,8 @@ use crate::random::random;
 
 /// The file, beside the lock.
 const FILE: &str = "mark";
+/// There while a holder knows its trees by marks alone, and until the next one has swept them.
+const WALKED: &str = "walked";
 /// Random bytes of the secret, of which the first ones are its public name.
 const SECRET_BYTES: usize = 24;
 const PUBLIC_BYTES: usize = 8;
@@ -54,6 +56,26 @@ impl MarkSecret {
     pub(crate) fn prefix(&self) -> String {
         format!("{}:", &self.0[2 * PUBLIC_BYTES..])
     }
+}
+
+/// Whether an earlier holder of a state directory may have left trees that no control group has.
+pub(crate) fn was_walked(state_dir: &Path) -> bool {
+    state_dir.join(WALKED).symlink_metadata().is_ok()
+}
+
+/// Says the same to the next holder, as far as the disk lets it.
+pub(crate) fn note_walk(state_dir: &Path, walks: bool) {
+    let path = state_dir.join(WALKED);
+    let mut options = OpenOptions::new();
+    let _noted = match walks {
+        true => options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map(drop),
+        false => fs::remove_file(path),
+    };
 }
 
 /// None: there is none, or none that only this user could read.

@@ -19,7 +19,7 @@ use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
 use crate::threads::thread;
 use crate::workers::log_writer::LogWriter;
-use crate::workers::mark::MarkSecret;
+use crate::workers::mark::{MarkSecret, note_walk, was_walked};
 use crate::workers::output::OutputDrain;
 use crate::workers::sweep::sweep_marked;
 
@@ -84,17 +84,19 @@ fn start_threads(
     dirs: &SystemDirs,
     queue: &Arc<EngineQueue>,
 ) -> io::Result<(Arc<SpawnContext>, Spawner)> {
-    let marks = MarkSecret::open(Path::new(&setup.state_dir))?;
+    let state_dir = Path::new(&setup.state_dir);
+    let marks = MarkSecret::open(state_dir)?;
     let standalone = options.standalone;
     let site = options.site.as_ref();
     // A copy of the state directory has the same secret.
-    let about = std::fs::metadata(&setup.state_dir)?;
+    let about = std::fs::metadata(state_dir)?;
     let (dev, ino, secret) = (about.dev(), about.ino(), marks.public_name());
     let unique = format!("{secret}.{dev:x}.{ino:x}");
     let groups = site.and_then(|site| CgroupTree::make(site, &setup.name, &unique, standalone));
-    if groups.is_none() {
+    if groups.is_none() || was_walked(state_dir) {
         sweep_marked(&marks.prefix()); // of an earlier holder
     }
+    note_walk(state_dir, groups.is_none());
     let writer = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(queue))?;
     let logs = OutputDrain::start(writer, Arc::clone(queue))?;
     logs.set_limits(setup.live.log_max_bytes, setup.live.log_keep);

@@ -10,8 +10,8 @@ use super::{House, start_as_holder};
 use crate::common::{eventually, lives, spawn_of};
 
 pub(super) fn a_killed_holder_leaves_nothing_to_meet() {
-    for walk in [false, true] {
-        let mut house = House::ready(walk);
+    for (before, walk) in [(false, false), (true, true), (true, false)] {
+        let mut house = House::ready(before);
         let pid = house.start("a", 1, "setsid sleep 300 & sleep 300");
         house.holder.kill().unwrap();
         house.holder.wait().unwrap();

@@ -42,8 +42,10 @@ fn copy(house: &House, name: &str) -> std::path::PathBuf {
     path
 }
 
-/// Numbers, one a line, as fast as the pipe takes them.
-const COUNTS: &str = "i=0; while :; do echo $i; i=$((i+1)); done";
+/// Numbers, one a line, a hundred at once: more of them all the time than this test can read, on a
+/// busy machine, would end it by its own deadline.
+const COUNTS: &str =
+    "i=0; while :; do echo $i; i=$((i+1)); case $i in *00) sleep 0.01;; esac; done";
 /// Ends with what a client sends to its first socket.
 const SERVES: &str = "
 l = socket.socket(fileno=3)
