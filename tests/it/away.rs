@@ -73,8 +73,12 @@ fn what_ended_without_a_runtime_is_cleaned_up_after_before_its_next_run() {
             view.generation == generation && view.state == ModuleState::Running
         });
     }
-    let order = std::fs::read_to_string(daemon.path("order")).expect("it ran");
-    assert_eq!(order, format!("run\n{}", "cleaned\nrun\n".repeat(3)));
+    // The last run is out before it has written its line.
+    let expected = format!("run\n{}", "cleaned\nrun\n".repeat(3));
+    daemon.wait("each run, and what follows it", || {
+        let order = std::fs::read_to_string(daemon.path("order")).expect("it ran");
+        (order.len() >= expected.len()).then(|| assert_eq!(order, expected))
+    });
     assert_eq!(daemon.count("it", EventKind::ModuleExited), 3);
 }
 

@@ -129,10 +129,9 @@ pub(super) fn run(options: ActorOptions, choices: Choices<ActorFault>) -> Outcom
             return (failure, choices);
         }
     };
-    let kept = if options.trace == 0 {
-        LINES
-    } else {
-        options.trace
+    let kept = match options.trace {
+        0 => LINES,
+        kept => kept,
     };
     let mut rng = Rng::new(options.seed);
     let wildness = Wildness {
