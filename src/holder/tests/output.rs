@@ -439,12 +439,16 @@ fn stdout_and_stderr_are_kept_apart_where_that_is_asked_for() {
         on: true,
         replay: false,
     });
-    let go = rig.dir.path().join("go");
-    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    let wait = format!("read x < {}", go.display());
+    // A file for each step: a fifo may still be open from the step before.
+    let go = |step: usize| rig.dir.path().join(format!("go{step}"));
+    let wait = |step| format!("until [ -e {} ]; do sleep 0.01; done", go(step).display());
     let script = format!(
-        "printf 'one\\nhal'; {wait}; printf 'two\\nen' >&2; {wait}; echo f; {wait}; printf d >&2"
+        "printf 'one\\nhal'; {}; printf 'two\\nen' >&2; {}; echo f; {}; printf d >&2",
+        wait(0),
+        wait(1),
+        wait(2)
     );
+    let steps = [0, 1, 2].map(go);
     rig.start(split("s", 1, &script));
     let output = |tell: &HolderMessage| match tell {
         HolderMessage::Process(ProcessEvent {
@@ -454,15 +458,16 @@ fn stdout_and_stderr_are_kept_apart_where_that_is_asked_for() {
         _ => None,
     };
     let (out, err) = (StdStream::Stdout, StdStream::Stderr);
-    for expected in [
+    let expected = [
         (out, "one\n"),
         (err, "two\n"),
         (out, "half\n"),
         (err, "end"),
-    ] {
-        assert_eq!(rig.line.until(output), (expected.0, expected.1.to_owned()));
-        if expected.1 != "end" {
-            std::fs::write(&go, "go\n").expect("it reads");
+    ];
+    for (step, (stream, text)) in expected.into_iter().enumerate() {
+        assert_eq!(rig.line.until(output), (stream, text.to_owned()));
+        if let Some(go) = steps.get(step) {
+            std::fs::write(go, "").expect("a file");
         }
     }
     assert_eq!(rig.line.exited("s", 1).exit.code(), Some(0));
