@@ -82,7 +82,7 @@ impl EventBuilder {
         self
     }
 
-    /// An administrative action of `actor`: it goes into the hash chain.
+    /// An administrative action of `requester`: it goes into the hash chain.
     pub(crate) fn administrative(mut self, requester: String) -> EventBuilder {
         self.administrative = true;
         self.by(requester)

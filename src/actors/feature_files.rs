@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::module::ModuleMsg;
 use super::{RuntimeContext, features};
@@ -95,12 +95,15 @@ pub(super) fn refresh(ctx: &Arc<RuntimeContext>, module: ModuleId) {
 
 /// Waits until the features of a module are in its file, at most until that should have been.
 pub(super) async fn until_written(ctx: &RuntimeContext, module: ModuleId) {
-    let deadline = Instant::now() + WRITE_TIMEOUT;
-    loop {
-        let mut written = std::pin::pin!(ctx.feature_files.written.notified());
-        written.as_mut().enable();
-        if !ctx.feature_files.has(module) || timeout_at(deadline, written).await.is_err() {
-            return;
+    let written = async {
+        loop {
+            let mut written = std::pin::pin!(ctx.feature_files.written.notified());
+            written.as_mut().enable();
+            if !ctx.feature_files.has(module) {
+                return;
+            }
+            written.await;
         }
-    }
+    };
+    let _reported = timeout(WRITE_TIMEOUT, written).await; // where it is written
 }

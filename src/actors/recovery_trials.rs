@@ -154,15 +154,15 @@ impl Actor for RecoveryActor {
                 healthy,
             } => {
                 let now = state.ctx.os.now();
-                if let Some(procedure) = state.trials.get_mut(&module) {
-                    procedure.trial.health_changed(now, generation, healthy);
+                if let Some(recovery) = state.trials.get_mut(&module) {
+                    recovery.trial.health_changed(now, generation, healthy);
                     state.validate(module);
                 }
             }
             RecoveryMsg::TimerFired => state.validate_due(),
             RecoveryMsg::Ended { module, generation } => {
-                let procedure = state.trials.get(&module);
-                if let Some(outcome) = procedure.and_then(|one| one.trial.ended(generation)) {
+                let recovery = state.trials.get(&module);
+                if let Some(outcome) = recovery.and_then(|one| one.trial.ended(generation)) {
                     state.finish(module, generation, outcome);
                 }
             }
@@ -236,17 +236,17 @@ impl RecoveryActorState {
 
     /// Removes the recovery in flight.
     fn close(&mut self, module: ModuleId) -> Option<RecoveryTrial> {
-        let procedure = self.trials.remove(&module)?;
-        if let Some(at) = procedure.deadline {
+        let recovery = self.trials.remove(&module)?;
+        if let Some(at) = recovery.deadline {
             self.deadlines.remove(&(at, module));
         }
-        Some(procedure)
+        Some(recovery)
     }
 
     fn ready(&mut self, module: ModuleId, generation: u64) {
         let now = self.ctx.os.now();
-        if let Some(procedure) = self.trials.get_mut(&module) {
-            procedure.trial.ready(now, generation);
+        if let Some(recovery) = self.trials.get_mut(&module) {
+            recovery.trial.ready(now, generation);
             self.validate(module);
         }
     }
@@ -262,17 +262,17 @@ impl RecoveryActorState {
 
     fn validate(&mut self, module: ModuleId) {
         let now = self.ctx.os.now();
-        let Some(procedure) = self.trials.get_mut(&module) else {
+        let Some(recovery) = self.trials.get_mut(&module) else {
             return;
         };
-        if procedure.trial.keeps_reset(now) && std::mem::take(&mut procedure.reset) {
+        if recovery.trial.keeps_reset(now) && std::mem::take(&mut recovery.reset) {
             procedure::drop_kept(&self.ctx, module);
         }
-        if let Some((generation, outcome)) = procedure.trial.outcome(now) {
+        if let Some((generation, outcome)) = recovery.trial.outcome(now) {
             return self.finish(module, generation, outcome);
         }
-        let next = procedure.trial.deadline(now);
-        if let Some(before) = std::mem::replace(&mut procedure.deadline, next) {
+        let next = recovery.trial.deadline(now);
+        if let Some(before) = std::mem::replace(&mut recovery.deadline, next) {
             self.deadlines.remove(&(before, module));
         }
         self.deadlines.extend(next.map(|at| (at, module)));
@@ -280,10 +280,10 @@ impl RecoveryActorState {
 
     /// The newer run proved itself, or that step failed and policy judges again.
     fn finish(&mut self, module: ModuleId, generation: u64, outcome: ValidationOutcome) {
-        let Some(procedure) = self.close(module) else {
+        let Some(recovery) = self.close(module) else {
             return;
         };
-        let stable = &procedure.stable_after;
+        let stable = &recovery.stable_after;
         use EventKind::{RecoveryCompleted, RecoveryStepCompleted};
         let (kind, text) = match outcome {
             ValidationOutcome::Passed { healthy: true } => {
@@ -303,7 +303,7 @@ impl RecoveryActorState {
         };
         let entry = EventBuilder::of(kind)
             .module(module, generation)
-            .caused_by(CausedBy::Event(procedure.opened))
+            .caused_by(CausedBy::Event(recovery.opened))
             .payload(json!({ "text": text }));
         self.ctx.recorder.record(entry);
     }

@@ -39,8 +39,8 @@ pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
 }
 
 /// Checks that only root, this user and the user `also` could have written an open file, and may
-/// exchange it: a program that is to run as this user, whoever requested it. Returns its path
-/// behind links, which no other user may change.
+/// exchange it: a program that is to run as this user, no matter which client requested it.
+/// Returns its path after its links, which no other user may change.
 ///
 /// # Errors
 /// An [`Untrusted`].

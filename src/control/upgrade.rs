@@ -103,7 +103,7 @@ async fn request(
 }
 
 /// Opens the program: what is checked is what is started later, whatever becomes of its path.
-/// Returns its path behind links, too.
+/// Returns its path after its links, too.
 async fn open(program: &str) -> Result<Result<(File, String), String>, RequestError> {
     let path = program.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
@@ -113,7 +113,7 @@ async fn open(program: &str) -> Result<Result<(File, String), String>, RequestEr
         }
         let file = program::open(path).map_err(|error| error.to_string())?;
         let real = check_program(&file, path, named_owner()).map_err(|error| error.to_string())?;
-        // Who may exchange a link may have done so since the file was opened.
+        // A user that may exchange a link may have done so since the file was opened.
         if !program::is_at(&file, &real) {
             return Err(REPLACED.to_owned());
         }

@@ -97,7 +97,7 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
     let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
 }
 
-/// Whether a client is gone, behind the calls that it sent with its hello.
+/// Whether a client is gone after the calls that it sent with its hello.
 async fn is_closed_after_calls<R: AsyncRead + Unpin>(from: &mut LineReader<R>) -> bool {
     for _ in 0..CALLS_WITH_HELLO_MAX {
         match tokio::time::timeout(Duration::ZERO, from.next()).await {

@@ -30,7 +30,7 @@ pub(crate) fn store(name: &str, bytes: &[u8]) -> io::Result<()> {
     // Only who possesses a key may open it to the other sessions of its user, such as a service.
     let own = KeyRing::from_special_id(KeyRingIdentifier::Process, true).map_err(failed)?;
     let key = own.add_key(&description(name)?, bytes).map_err(failed)?;
-    // Who only inherited a session of this user may not use it.
+    // A process that only inherited a session of this user may not use it.
     let use_it = Permission::VIEW | Permission::READ | Permission::SEARCH | Permission::LINK;
     let access = KeyPermissionsBuilder::builder().posessor(Permission::VIEW);
     key.set_perms(access.user(use_it).build()).map_err(failed)?;

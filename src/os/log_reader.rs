@@ -260,7 +260,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// Moves to a place of the first file, and behind the lines that begin before it.
+    /// Moves to a place of the first file, after the lines that begin before it.
     fn skip_to(&mut self, position: u64) -> io::Result<()> {
         if let Some(log) = self.files.front_mut() {
             let before = log.part(position.saturating_sub(CHUNK), position);
@@ -395,7 +395,7 @@ impl LogReader {
         end.and_then(|_| self.open.line.take())
     }
 
-    /// Moves to the next line of the stream that matches, or behind its last whole line.
+    /// Moves to the next line of the stream that matches, or after its last whole line.
     fn skip_to_match(&mut self) {
         let Some(grep) = &self.filter.grep else {
             return;

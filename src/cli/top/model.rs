@@ -64,7 +64,7 @@ pub(super) struct Pane {
     pub(super) title: String,
     pub(super) lines: VecDeque<String>,
     /// Lines that are left out below: zero shows the newest.
-    pub(super) behind: usize,
+    pub(super) scrolled_back: usize,
     /// Of those, how many came since it was scrolled.
     pub(super) newer: usize,
     /// The exit code of the command.
@@ -80,7 +80,7 @@ impl Pane {
         Pane {
             title,
             lines: VecDeque::new(),
-            behind: 0,
+            scrolled_back: 0,
             newer: 0,
             ended: None,
             from_start: false,
@@ -96,7 +96,7 @@ impl Pane {
         match self.from_start {
             true if self.lines.len() > height => self.lines.len() - room,
             true => 0,
-            false => self.behind,
+            false => self.scrolled_back,
         }
     }
 
@@ -105,29 +105,29 @@ impl Pane {
         let line = line.replace('\t', "    ");
         self.lines
             .push_back(plain(&terminal_text::for_terminal(&line)));
-        if self.behind > 0 {
-            self.behind += 1;
+        if self.scrolled_back > 0 {
+            self.scrolled_back += 1;
             self.newer += 1;
         }
         if self.lines.len() > PANE_LINES_MAX {
             self.lines.pop_front();
-            self.behind = self.behind.min(self.lines.len());
+            self.scrolled_back = self.scrolled_back.min(self.lines.len());
         }
     }
 
     /// Scrolls up, or down if negative.
     pub(super) fn scroll(&mut self, lines: isize) {
         if std::mem::take(&mut self.from_start) {
-            self.behind = self.lines.len().saturating_sub(self.room.get());
+            self.scrolled_back = self.lines.len().saturating_sub(self.room.get());
         }
         let top = self.lines.len().saturating_sub(1);
-        self.behind = self.behind.saturating_add_signed(lines).min(top);
-        self.newer = self.newer.min(self.behind);
+        self.scrolled_back = self.scrolled_back.saturating_add_signed(lines).min(top);
+        self.newer = self.newer.min(self.scrolled_back);
     }
 
     /// Shows the newest line again.
     pub(super) fn jump_to_now(&mut self) {
-        (self.behind, self.newer, self.from_start) = (0, 0, false);
+        (self.scrolled_back, self.newer, self.from_start) = (0, 0, false);
     }
 }
 
@@ -269,12 +269,12 @@ mod tests {
         }
         pane.scroll(5);
         pane.push("\x1b[31mred\x1b[0m\tend");
-        assert_eq!((pane.behind, pane.newer), (6, 1));
+        assert_eq!((pane.scrolled_back, pane.newer), (6, 1));
         assert_eq!(pane.lines.back().map(String::as_str), Some("red    end"));
         pane.scroll(-100);
-        assert_eq!((pane.behind, pane.newer), (0, 0));
+        assert_eq!((pane.scrolled_back, pane.newer), (0, 0));
         pane.scroll(1000);
-        assert_eq!(pane.behind, 20);
+        assert_eq!(pane.scrolled_back, 20);
         pane.jump_to_now();
         for n in 0..PANE_LINES_MAX {
             pane.push(&n.to_string());

@@ -215,8 +215,8 @@ pub(crate) fn become_user(who: &Credentials, kept: Option<u64>) -> Result<(), (S
     Ok(())
 }
 
-/// Who has a session keyring may use all keys in it, whatever user it became: those of the user
-/// that mainstay was started by. Where the kernel has no keys, or forbids them, there is none.
+/// A process with a session keyring may use all keys in it, whatever user it became: those of the
+/// user that mainstay was started by. Where the kernel has no keys, or forbids them, there is none.
 #[expect(unsafe_code, reason = "keyctl")]
 fn leave_session_keyring() -> Result<(), i32> {
     const JOIN_SESSION_KEYRING: u32 = 1;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::threads::{lock, thread};
 
-/// Descriptors of all closers that are not closed yet, those of closers that nobody has any more
+/// Descriptors of all closers that are not closed yet, those of closers that were dropped
 /// included: an exec of this process would wait for the threads that close them.
 static CLOSING: AtomicUsize = AtomicUsize::new(0);
 

@@ -118,6 +118,14 @@ fn typed_calls_ask_what_their_name_says() {
     fake.ends();
 }
 
+fn hello() -> Hello {
+    Hello {
+        client: "a test".to_owned(),
+        protocol: PROTOCOL,
+        token: None,
+    }
+}
+
 #[test]
 fn calls_that_are_sent_with_hello_are_answered_once_they_are_made() {
     let graph = json!({"modules": [], "edges": []});
@@ -140,13 +148,8 @@ fn calls_that_are_sent_with_hello_are_answered_once_they_are_made() {
         assert_eq!(again.method, name::MODULE_LIST);
         peer.answer(again, json!([]));
     });
-    let hello = Hello {
-        client: "a test".to_owned(),
-        protocol: PROTOCOL,
-        token: None,
-    };
     let ahead = [name::GRAPH, name::MODULE_LIST];
-    let client = Client::connect_calling(fake.socket(), &hello, LONG, &ahead);
+    let client = Client::connect_calling(fake.socket(), &hello(), LONG, &ahead);
     let mut client = client.expect("connected");
     assert_eq!(json!(client.graph().expect("said")), graph);
     assert!(matches!(client.module("web"), Err(Error::Refused(_))));
@@ -166,13 +169,8 @@ fn a_call_that_was_sent_with_hello_is_sent_again_after_its_reply_was_passed_over
         assert_eq!(again.method, name::MODULE_LIST);
         peer.answer(again, json!([]));
     });
-    let hello = Hello {
-        client: "a test".to_owned(),
-        protocol: PROTOCOL,
-        token: None,
-    };
     let ahead = [name::MODULE_LIST];
-    let client = Client::connect_calling(fake.socket(), &hello, LONG, &ahead);
+    let client = Client::connect_calling(fake.socket(), &hello(), LONG, &ahead);
     let mut client = client.expect("connected");
     let line: Option<LogLines> = client.notification(Some(LONG)).expect("told");
     assert_eq!(line.expect("a line").lines, ["a line"]);

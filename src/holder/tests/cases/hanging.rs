@@ -40,17 +40,23 @@ pub(super) fn a_start_that_hangs_delays_no_runtime() {
     house.leave(0);
 }
 
-pub(super) fn a_close_that_hangs_delays_no_runtime() {
-    let mut house = House::ready(false);
-    let Some(fuse) = Fuse::mount() else {
-        return house.leave(0);
-    };
+/// Starts `n`, and sends it a descriptor whose close does not return; returns the process.
+pub(super) fn hang_a_close(house: &mut House, fuse: &Fuse) -> i32 {
     let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
     spawn.notify = true;
     house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     let pid = house.line.spawned("n", 1);
     fuse.send(notify_socket(house.dir.path()));
     eventually("the holder closes one", || fuse.flushes() > 0);
+    pid
+}
+
+pub(super) fn a_close_that_hangs_delays_no_runtime() {
+    let mut house = House::ready(false);
+    let Some(fuse) = Fuse::mount() else {
+        return house.leave(0);
+    };
+    let pid = hang_a_close(&mut house, &fuse);
     for _ in 0..2 {
         house.kill_runtime();
         assert_eq!(house.line.world().instances.len(), 1);
@@ -76,12 +82,7 @@ pub(super) fn a_close_that_hangs_hides_no_process() {
     let Some(fuse) = fuse else {
         return house.leave(0);
     };
-    let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
-    spawn.notify = true;
-    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
-    house.line.spawned("n", 1);
-    fuse.send(notify_socket(house.dir.path()));
-    eventually("the holder closes one", || fuse.flushes() > 0);
+    hang_a_close(&mut house, &fuse);
     let spawn = python("mains", 1, NAMES_ANOTHER);
     house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     house.line.until(|message| match message {

@@ -16,8 +16,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::House;
+use super::hanging::hang_a_close;
 use crate::common::fuse::Fuse;
-use crate::common::{Rig, eventually, has_python, lives, notify_socket, python, spawn_of};
+use crate::common::{Rig, eventually, has_python, lives, python, spawn_of};
 
 /// Asks for this program; returns why it was not executed.
 fn reexec(house: &mut House, program: &Path) -> Option<String> {
@@ -367,12 +368,7 @@ pub(super) fn nothing_is_executed_while_a_close_hangs() {
     let Some(fuse) = Fuse::mount() else {
         return house.leave(0);
     };
-    let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
-    spawn.notify = true;
-    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
-    house.line.spawned("n", 1);
-    fuse.send(notify_socket(house.dir.path()));
-    eventually("the holder closes one", || fuse.flushes() > 0);
+    hang_a_close(&mut house, &fuse);
     let instance = "n".parse().unwrap();
     house.line.ask(&HolderRequest::Forget { instance });
     house.line.exited("n", 1);
