@@ -57,6 +57,8 @@ pub struct ModelModule {
     started: bool,
     /// It ends although no order ended it.
     ending: bool,
+    /// A person asked for its next run while this one was out.
+    next_requested: bool,
     ready: Option<MonoTime>,
     /// Since when the run earns stability; unlike `ready` it outlives the runtime.
     stable_from: Option<MonoTime>,
@@ -237,8 +239,13 @@ impl Checker {
         let reached = self.reached_by(plan, module, operation);
         self.bounds_requested(module, operation, &reached);
         // A wish forgives: all that it reaches may start anew.
-        for module in reached {
-            self.of(module).attempts.clear();
+        for reached in reached {
+            let shadow = self.of(reached);
+            shadow.attempts.clear();
+            let restart = operation == Operation::Restart && reached == module;
+            let starts = matches!(operation, Operation::Start | Operation::Restart);
+            let ends = restart || (starts && (shadow.ending || shadow.halted));
+            shadow.next_requested |= shadow.out && ends;
         }
         for module in plan.ids() {
             if operation != Operation::Stop || !self.shadows[module.index()].reach.allowed {
@@ -334,7 +341,7 @@ impl Checker {
                     if spec.recovery.clean_exit_codes.contains(&code));
                 shadow.completed = clean && !shadow.halted;
                 (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
-                (shadow.started, shadow.ending) = (false, false);
+                (shadow.started, shadow.ending, shadow.next_requested) = (false, false, false);
                 (shadow.ready, shadow.healthy) = (None, false);
                 (shadow.stable_from, shadow.outdated) = (None, false);
                 self.return_token(module);

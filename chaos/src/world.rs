@@ -112,11 +112,38 @@ impl SimModule {
     }
 }
 
+/// When, the how manieth, and where in `items`, from the highest bit on: small, because a heap moves
+/// what it holds, and one number, because that is compared without a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct AgendaKey(u128);
+
+impl AgendaKey {
+    /// How many things happen at once at most; a history has far fewer in all.
+    const PLACES: u32 = 24;
+
+    fn new(at: MonoTime, order: u64, place: u32) -> AgendaKey {
+        let order = u128::from(order) << Self::PLACES;
+        AgendaKey(u128::from(at.0) << 64 | order | u128::from(place))
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the upper half is shifted down"
+    )]
+    fn at(self) -> MonoTime {
+        MonoTime((self.0 >> 64) as u64)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "it is masked")]
+    fn place(self) -> usize {
+        (self.0 & ((1 << Self::PLACES) - 1)) as usize
+    }
+}
+
 /// Everything that is still to happen, in order of time.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    /// When, the how manieth, and where in `items`: small, because a heap moves what it holds.
-    heap: BinaryHeap<Reverse<(MonoTime, u64, u32)>>,
+    heap: BinaryHeap<Reverse<AgendaKey>>,
     /// What, and the runtime it is meant for; None: the world itself.
     items: Vec<(Option<u32>, WorldEvent)>,
     /// Places of `items` that are over.
@@ -148,20 +175,22 @@ impl Agenda {
                 u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.heap.push(Reverse((at, self.order, place)));
+        self.heap
+            .push(Reverse(AgendaKey::new(at, self.order, place)));
     }
 
     /// The next thing, if it happens at or before `end`.
     pub fn pop(&mut self, end: MonoTime) -> Option<(MonoTime, WorldEvent)> {
         loop {
-            if self.heap.peek().is_none_or(|due| due.0.0 > end) {
+            if self.heap.peek().is_none_or(|due| due.0.at() > end) {
                 return None;
             }
-            let Reverse((at, _, place)) = self.heap.pop()?;
-            self.free.push(place);
-            let (epoch, item) = self.items[place as usize];
+            let Reverse(key) = self.heap.pop()?;
+            let (epoch, item) = self.items[key.place()];
+            self.free
+                .push(u32::try_from(key.place()).unwrap_or(u32::MAX));
             if epoch.is_none_or(|epoch| epoch == self.epoch) {
-                return Some((at, item));
+                return Some((key.at(), item));
             }
         }
     }
@@ -172,19 +201,20 @@ impl Agenda {
         let mine = self.epoch;
         self.epoch += 1;
         let mut orders = Vec::new();
-        self.heap.retain(|Reverse((at, order, place))| {
-            let (epoch, item) = self.items[*place as usize];
+        self.heap.retain(|Reverse(key)| {
+            let (epoch, item) = self.items[key.place()];
             let lost = epoch == Some(mine);
             if lost {
-                self.free.push(*place);
+                self.free
+                    .push(u32::try_from(key.place()).unwrap_or(u32::MAX));
             }
             if lost && matches!(item, WorldEvent::Spawn(..)) {
-                orders.push((*at, *order, item));
+                orders.push((*key, item));
             }
             !lost
         });
-        orders.sort_by_key(|(at, order, _)| (*at, *order));
-        let in_order = orders.into_iter().map(|(at, _, item)| (at, item));
+        orders.sort_by_key(|(key, _)| *key);
+        let in_order = orders.into_iter().map(|(key, item)| (key.at(), item));
         in_order.collect()
     }
 }

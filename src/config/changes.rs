@@ -3,13 +3,24 @@
 //! Never decides what becomes of a module: `policy::diff` does.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use mainstay_policy::ModuleId;
+use mainstay_policy::{ModuleId, ModuleSpec};
 
 use super::hints::key_path;
+use super::launch::LaunchSpec;
 use super::lower::Configuration;
 use super::schema::{FromConfig, KeyChanges, KeyClass};
 use super::tree::Node;
+
+/// A module before and after.
+type ModulePair<'a> = (
+    &'a (Arc<ModuleSpec>, LaunchSpec),
+    &'a (Arc<ModuleSpec>, LaunchSpec),
+);
+
+/// So many modules take about a millisecond: more than starting a thread.
+const PAIRS_A_THREAD: usize = 256;
 
 /// A key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,18 +60,50 @@ impl Configuration {
             let before = self.module(after.0.id)?;
             (before != after).then_some((before, after))
         });
-        let (mut former, mut newest) = (self.read_again(), next.read_again());
+        let pairs: Vec<_> = pairs.collect();
+        let (former, newest) = (self.read_again(), next.read_again());
         let mut found = KeyChanges::default();
         former.system.differ(&newest.system, &mut found);
         let mut changes = ConfigChanges {
             system: named(&[], found),
-            modules: Vec::new(),
+            modules: Vec::with_capacity(pairs.len()),
         };
         for section in ["features", "group", "secrets"] {
             changes.system.extend(self.named_changes(section, next));
         }
+        let parts = pairs.len().div_ceil(PAIRS_A_THREAD);
+        let parts = std::thread::available_parallelism().map_or(1, |most| most.get().min(parts));
+        let mut parts = pairs.chunks(pairs.len().div_ceil(parts.max(1)).max(1));
+        let first = parts.next().unwrap_or_default();
+        std::thread::scope(|scope| {
+            let others = parts.map(|part| {
+                let compare = move || self.changes_of(next, part);
+                (
+                    part,
+                    std::thread::Builder::new().spawn_scoped(scope, compare),
+                )
+            });
+            let others: Vec<_> = others.collect();
+            changes.modules.extend(self.changes_of(next, first));
+            for (part, other) in others {
+                // Where no thread can be made, or one was lost, it is done here.
+                let found = other.ok().and_then(|thread| thread.join().ok());
+                let found = found.unwrap_or_else(|| self.changes_of(next, part));
+                changes.modules.extend(found);
+            }
+        });
+        changes
+    }
+
+    /// The keys in which modules differ, before and after.
+    fn changes_of(
+        &self,
+        next: &Configuration,
+        pairs: &[ModulePair<'_>],
+    ) -> Vec<(ModuleId, Vec<KeyChange>)> {
+        let (mut former, mut newest) = (self.read_again(), next.read_again());
         let is_alike = former.is_like(&newest);
-        for (before, after) in pairs {
+        let changes = pairs.iter().map(|(before, after)| {
             let mut found = KeyChanges::default();
             let names = (&*before.0.name, &*after.0.name);
             let [one, other] = former.differing(names, &mut newest, is_alike);
@@ -79,15 +122,11 @@ impl Configuration {
                 let path = vec!["health", "probes", "watchdog"];
                 found.found.push((path, KeyClass::Restart));
             }
-            let keys = named(&["module", &after.0.name], found);
-            changes.modules.push((after.0.id, keys));
-        }
-        changes
+            (after.0.id, named(&["module", &after.0.name], found))
+        });
+        changes.collect()
     }
-}
 
-impl Configuration {
-    /// The groups or features that differ, each as a whole.
     fn named_changes(&self, section: &str, next: &Configuration) -> Vec<KeyChange> {
         let names = [self, next].map(|one| one.merged.tree.at(&[section]).and_then(Node::as_table));
         let names = names.into_iter().flatten().flatten();

@@ -223,12 +223,11 @@ fn windows() -> Vec<LimitSupport> {
     limits
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn each_limit_names_its_mechanism_or_what_is_missing() {
         let all: Vec<String> = ["cpu", "memory", "pids", "io"].map(str::to_owned).to_vec();
         let found = Enforcement::new("cgroup2", Some(&all));

@@ -120,7 +120,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::systemd::tests::{odd, shop};
+    use super::super::fixture::{odd, shop};
     use super::*;
 
     #[test]

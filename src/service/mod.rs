@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::config::{Configuration, LaunchSpec};
 
+#[cfg(all(unix, test))]
+mod fixture;
 #[cfg(any(target_os = "macos", test))]
 pub(crate) mod launchd;
 #[cfg(any(target_os = "macos", test))]

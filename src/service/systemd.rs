@@ -322,4 +322,4 @@ fn rights(spec: &ServiceSpec) -> Vec<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -9,11 +9,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
+#[cfg(target_os = "linux")]
 use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::StopParams;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::daemon::{Daemon, binary, kill, lives, misbehave, prepare, script, wait_for};
+#[cfg(target_os = "linux")]
+use crate::daemon::lives;
+use crate::daemon::{Daemon, binary, kill, misbehave, prepare, script, wait_for};
 
 /// Crashes at once and again and again, each time with a line on the terminal.
 const CRASHES: &str = "[module.crash]\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\nrequired = false\n\

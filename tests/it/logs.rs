@@ -341,6 +341,7 @@ fn a_follower_sees_prompts_rotation_new_runs_and_the_end() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn a_terminal_gets_times_and_no_style_that_a_module_left_open() {
     let text = "printf '\\033[31mred\\n'; printf '\\033[2Jcleared\\n'; echo plain; exec sleep 60";
     let daemon = Daemon::start(&module("it", text, ""));
@@ -361,6 +362,7 @@ fn a_terminal_gets_times_and_no_style_that_a_module_left_open() {
 }
 
 /// Runs the command line with a terminal as its output, and returns what that got.
+#[cfg(target_os = "linux")]
 fn on_terminal(daemon: &Daemon, words: &[&str]) -> String {
     use nix::fcntl::OFlag;
     use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};

@@ -91,6 +91,7 @@ mod strangers;
 mod streams;
 #[cfg(target_os = "linux")]
 mod takeover;
+#[cfg(target_os = "linux")]
 mod terminal;
 mod tidy;
 mod tree_stops;

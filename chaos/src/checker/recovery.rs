@@ -171,7 +171,8 @@ impl Checker {
         for other in others.into_iter().filter(|other| *other != module) {
             let shadow = self.of(other);
             let builtin = plan.module(other).kind == Kind::Builtin;
-            if builtin || !shadow.reach.allowed || !shadow.out || shadow.halted {
+            let ends = shadow.out && !shadow.halted && !shadow.next_requested;
+            if builtin || !shadow.reach.allowed || !ends {
                 continue;
             }
             shadow.shared_end = SharedEnd {

@@ -178,8 +178,9 @@ impl Lifecycle {
                 continue;
             }
             match slot.state {
-                // A person asked for its next run.
-                State::Stopping if slot.stop_reason == Some(StopReason::Requested) => {}
+                // A person asked for its next run, which may still wait for the end of dependents.
+                State::Starting | State::Running | State::Stopping
+                    if slot.stop_reason == Some(StopReason::Requested) => {}
                 State::Starting | State::Running | State::Stopping => {
                     slot.stop_reason = Some(StopReason::GroupFailed(by));
                     self.mark_dirty(module);

@@ -460,6 +460,33 @@ fn a_restart_on_request_outlasts_the_end_of_its_group() {
 }
 
 #[test]
+fn a_restart_that_waits_for_dependents_outlasts_the_end_of_its_group() {
+    for end in ["c halted", "b killed"] {
+        let mut script = with_groups(
+            "a\nb\nc: b | restart",
+            "g: a b c | one_for_one 0 30s stop_group",
+            &[
+                ("boot", "run a, run b"),
+                ("a up", ""),
+                ("b up", "run c"),
+                ("c up", "started"),
+                ("restart b", "halt c"),
+                ("a killed", ""),
+            ],
+        );
+        match end {
+            "b killed" => run(&mut script, &[("b killed", "run b"), ("c halted", "")]),
+            _ => run(
+                &mut script,
+                &[("c halted", "halt b"), ("b halted", "run b")],
+            ),
+        }
+        run(&mut script, &[("b up", "")]);
+        assert_eq!(script.state("c"), State::Failed, "{end}");
+    }
+}
+
+#[test]
 fn who_stops_with_a_group_is_no_part_of_a_cascade() {
     let script = with_groups("a\nb\nc\nd", "g: a b c | one_for_one 0 30s stop_group", &[]);
     let mut plan = script.lifecycle.plan().system().clone();
