@@ -112,8 +112,8 @@ impl SimModule {
     }
 }
 
-/// When, the how manieth, and where in `items`, from the highest bit on: small, because a heap moves
-/// what it holds, and one number, because that is compared without a branch.
+/// When, the how manieth, and where in `items`, from the highest bit on: small, because a heap
+/// moves what it holds, and one number, because that is compared without a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct AgendaKey(u128);
 

@@ -279,7 +279,7 @@ impl HolderClient {
             HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
             HolderMessage::Ping => Some(OsEvent::PingReceived),
             HolderMessage::UpgradeAnswered { problem } => self.upgrade_answered(problem),
-            HolderMessage::Reexecuted { problem, .. } => self.reexecuted(problem),
+            HolderMessage::Reexecuted { number, problem } => self.program.answered(number, problem),
             HolderMessage::Takeover(_)
             | HolderMessage::Configured { .. }
             | HolderMessage::Refused { .. }

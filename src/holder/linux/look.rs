@@ -10,7 +10,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use nix::unistd::gettid;
+use nix::unistd::{gettid, getuid};
 
 use super::own_table::leave_shared_table;
 use super::procfs;
@@ -22,9 +22,11 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
 const LIST_TIMEOUT: Duration = Duration::from_millis(300);
 /// As often as this a look may take that time while its thread only waits for a processor.
 const STARVED_MAX: u32 = 10;
-/// Looks at processes of one user that have not returned, and of all users: with as many, no other
-/// process of theirs is looked at.
+/// Looks at processes of one user that have not returned: with as many, no other process of theirs
+/// is looked at.
 const USER_LOST_MAX: usize = 8;
+/// The same of all users together, but for root and this user: who has many users, as those of a
+/// namespace are, hides nothing of theirs.
 const LOST_MAX: usize = 256;
 /// Threads that wait for the next look.
 const IDLE_MAX: usize = 2;
@@ -223,11 +225,13 @@ fn leave_out_lost(pids: &mut Vec<i32>) {
     if lost.is_empty() {
         return;
     }
+    let own = Some(getuid().as_raw());
     pids.retain(|pid| {
         let user = user(*pid);
         let of_user = lost.iter().filter(|one| one.user == user).count();
         let is_lost = lost.iter().any(|one| one.pid == *pid);
-        !is_lost && of_user < USER_LOST_MAX && lost.len() < LOST_MAX
+        let may_look = lost.len() < LOST_MAX || user == own || user == Some(0);
+        !is_lost && of_user < USER_LOST_MAX && may_look
     });
 }
 

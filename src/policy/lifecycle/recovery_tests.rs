@@ -487,6 +487,31 @@ fn a_restart_that_waits_for_dependents_outlasts_the_end_of_its_group() {
 }
 
 #[test]
+fn a_reset_that_fails_keeps_those_that_still_end_for_its_restart() {
+    with_groups(
+        "a | once reset reset stop\nb\nc",
+        "g: a b | one_for_all 1 30s escalate\nh: c group:g | one_for_all 10 30s stop_group",
+        &[
+            ("boot", "run a, run b, run c"),
+            ("a up", ""),
+            ("b up", ""),
+            ("c up", "started"),
+            ("a killed", "halt b"),
+            ("b halted", ""),
+            ("wait 200ms", "run b, run a"),
+            ("a up", ""),
+            ("b up", ""),
+            ("a killed", "reset a 1, halt b, halt c"),
+            ("b halted", ""),
+            ("a unprepared 1", "reset a 2"),
+            ("a prepared 2", ""),
+            ("wait 20s", ""),
+            ("c halted", "run b, run a, run c"),
+        ],
+    );
+}
+
+#[test]
 fn who_stops_with_a_group_is_no_part_of_a_cascade() {
     let script = with_groups("a\nb\nc\nd", "g: a b c | one_for_one 0 30s stop_group", &[]);
     let mut plan = script.lifecycle.plan().system().clone();

@@ -66,8 +66,12 @@ impl Lifecycle {
         if restart.members.is_empty() {
             return;
         }
-        self.shared_restarts.retain(|other| other.by != by);
         let stopped = restart.ending.clone();
+        // It failed again before its restart began: who shares that still does.
+        for former in self.shared_restarts.extract_if(.., |other| other.by == by) {
+            restart.members.extend(former.members);
+            restart.ending.extend(former.ending);
+        }
         self.shared_restarts.push(restart);
         for module in stopped {
             self.propagate_restart(module);
