@@ -339,7 +339,7 @@ impl ConfigActorState {
     fn on_read(
         &mut self,
         myself: &ActorRef<ConfigMsg>,
-        request: Box<ReloadRequest>,
+        mut request: Box<ReloadRequest>,
         read: Result<Box<Candidate>, String>,
     ) {
         self.in_flight -= 1;
@@ -384,7 +384,13 @@ impl ConfigActorState {
                     self.held = None;
                     self.set_problem(None);
                 }
-                request.answer(ReloadReply::Unchanged(self.in_force()));
+                let plan = self.in_force();
+                if self.reload.watched() != Some(plan) {
+                    return request.answer(ReloadReply::Unchanged(plan));
+                }
+                // It is not committed: who waits wants to know what becomes of it.
+                self.outcome.extend(request.outcome.take());
+                request.answer(ReloadReply::Applied(plan));
             }
             Offer::Quarantined => {
                 if let Some((_, held)) = &self.held {

@@ -42,10 +42,7 @@ pub(crate) fn run(args: &RunArgs, global: &GlobalArgs) -> Result<CliExitCode, Cl
         .map(|step| step.module.clone())
         .collect();
     if !along.is_empty() {
-        terminal::print_error(&format!(
-            "starting {}, which it needs",
-            format::list(&along)
-        ));
+        terminal::print_error(&format!("starting {} with it", format::list(&along)));
     }
     let mut end = None;
     loop {

@@ -101,7 +101,12 @@ impl SystemLocator {
                 .ok()
                 .or_else(|| recovered(folder).ok())
                 .unwrap_or_default(),
-            Some(folder) => read_head(folder)?,
+            Some(folder) => match read_head(folder) {
+                Err(error @ SystemKeysError::Parse { .. }) => {
+                    head_in_spite_of_mistakes(folder).ok_or(error)?
+                }
+                head => head?,
+            },
         };
         let text = |key| (around.variable)(key).and_then(|value| value.into_string().ok());
         head.name = text("MAINSTAY__MAINSTAY__NAME").or(head.name);
@@ -263,18 +268,45 @@ fn read_holder_status(socket: &Path) -> Option<HolderStatusFile> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Lists the systems that run in this folder under other names, if any.
-fn list_others(folder: Option<&Path>, name: &str) -> String {
+/// The runtime directories in a folder of which a system runs, with what its holder wrote.
+fn running(folder: Option<&Path>) -> impl Iterator<Item = (PathBuf, HolderStatusFile)> {
     let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
-    let mut names: Vec<String> = entries
+    let found = entries
         .into_iter()
         .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|found| {
-            let holder = read_holder_status(&locate::control_socket(found));
-            holder.is_some_and(|holder| lives(holder.pid))
-        })
-        .filter_map(|found| Some(found.file_name()?.to_str()?.to_owned()))
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    found.filter_map(|found| {
+        let holder = read_holder_status(&locate::control_socket(&found))?;
+        lives(holder.pid).then_some((found, holder))
+    })
+}
+
+/// Which system a configuration is of that cannot be read: the one that runs with it, or what is
+/// legible. A mistake that is being made must not lock anybody out of what runs.
+fn head_in_spite_of_mistakes(folder: &Path) -> Option<SystemKeys> {
+    let usual = locate::runtime_dir(DEFAULT_NAME).ok();
+    let real = folder.canonicalize().ok()?;
+    let of_folder = |holder: &HolderStatusFile| {
+        Path::new(&holder.config_dir).canonicalize().ok().as_ref() == Some(&real)
+    };
+    let mut ours = running(usual.as_deref().and_then(Path::parent))
+        .filter(|(_, holder)| of_folder(holder))
+        .map(|(dir, _)| dir);
+    if let (Some(dir), None) = (ours.next(), ours.next()) {
+        return Some(SystemKeys {
+            name: Some(dir.file_name()?.to_str()?.to_owned()),
+            runtime_dir: Some(dir.to_str()?.replace("${", "$${")),
+            ..SystemKeys::default()
+        });
+    }
+    let legible = recovered(folder).ok()?;
+    (legible.name.is_some() || legible.runtime_dir.is_some()).then_some(legible)
+}
+
+/// Lists the systems that run in this folder under other names, if any.
+fn list_others(folder: Option<&Path>, name: &str) -> String {
+    let mut names: Vec<String> = running(folder)
+        .filter_map(|(found, _)| Some(found.file_name()?.to_str()?.to_owned()))
         .filter(|found| found != name)
         .collect();
     names.sort();

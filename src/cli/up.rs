@@ -180,6 +180,8 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
                 "" => super::terminal::print_error(&no_reason_text(name, &log)),
                 said => super::terminal::print_error(said),
             }
+            // Stopped in order before it was up: nothing is up, and a script must know.
+            let code = code.filter(|code| *code != 0);
             std::process::exit(code.unwrap_or(CliExitCode::Failed as i32))
         }
         UpOutcome::TooLong => Err(CliError::new(

@@ -29,7 +29,7 @@ pub struct Story {
     pub chain: Vec<WhyLink>,
     /// The failures since it was last requested, or since recovery was reset.
     pub streak: Option<Streak>,
-    /// The newest forensics bundle: when, and its path.
+    /// The forensics bundle of the last run that ended: when, and its path.
     pub forensics: Option<(Timestamp, String)>,
 }
 
@@ -44,10 +44,14 @@ pub fn story(journal: &Journal, module: &str, full: bool) -> Story {
 
 /// The same of events that were read already; `find` reads others.
 pub(super) fn story_of(recent: &[Event], full: bool, find: impl Fn(u64) -> Option<Event>) -> Story {
-    let bundle = recent
-        .iter()
-        .rfind(|event| event.kind == EventKind::ForensicsWritten);
-    let forensics = bundle.and_then(|event| {
+    let is_bundle = |event: &Event| event.kind == EventKind::ForensicsWritten;
+    let bundle = recent.iter().rposition(is_bundle).filter(|place| {
+        let since = recent[*place..].iter();
+        let ends = since.filter(|event| event.kind == EventKind::ModuleExited);
+        ends.count() <= 1 // the one that it was written before
+    });
+    let forensics = bundle.and_then(|place| {
+        let event = &recent[place];
         let path = event.payload.get("path")?.as_str()?;
         Some((event.at, path.to_owned()))
     });

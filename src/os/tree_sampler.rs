@@ -23,7 +23,8 @@ const DEPTH_MAX: u32 = 8;
 /// A pid with its line break, at most.
 const PID_BYTES_MAX: usize = 16;
 
-/// A run to look at: its instance as the holder names it, and its main process.
+/// A run to look at: its instance as the holder names it, and its main process. Without a name it is a
+/// process of mainstay itself, whose descendants are those of others.
 pub(crate) type TreeRoot = (String, LiveProcess);
 
 /// The processes of one run.
@@ -66,7 +67,9 @@ impl TreeSampler {
             let pids: HashSet<u32> = roots.iter().map(|(_, live)| live.pid).collect();
             self.groups.retain(|(pid, _), _| pids.contains(pid));
         }
-        let is_walked = |(_, group): &(&TreeRoot, &Option<Arc<Group>>)| group.is_none();
+        let is_walked = |(root, group): &(&TreeRoot, &Option<Arc<Group>>)| {
+            group.is_none() && !root.0.is_empty()
+        };
         let pairs = roots.iter().zip(&groups);
         let walked: Vec<u32> = pairs
             .filter(is_walked)
@@ -78,9 +81,10 @@ impl TreeSampler {
             self.walk(&walked)
         };
         let trees = roots.iter().zip(members_of(&groups)).zip(groups);
-        let trees = trees.map(|(((_, live), members), group)| {
+        let trees = trees.map(|(((name, live), members), group)| {
             let processes = match &group {
                 Some(_) => members,
+                None if name.is_empty() => stats([live.pid]),
                 None => walked.remove(&live.pid)?,
             };
             let is_main = |one: &ProcStat| {
@@ -366,6 +370,20 @@ mod tests {
             start_time: stat(pid).expect("it runs").start_time,
         };
         ("a".to_owned(), live)
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "no runtime is under test")]
+    fn a_process_of_mainstay_is_counted_without_what_it_started() {
+        let sleep = Command::new("/bin/sleep").arg("60").spawn();
+        let mut sleep = sleep.expect("a child");
+        let own = (String::new(), root(std::process::id()).1);
+        let used = TreeSampler::default().usage(&[own]);
+        sleep.kill().expect("it runs");
+        sleep.wait().expect("it ends");
+        let used = used[0].as_ref().expect("this process");
+        assert_eq!(used.processes, 1);
+        assert!(used.memory_bytes > 0 && used.cpu_ns > 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mainstay_protocol::method::name;
 use mainstay_protocol::{EventKind, ModuleState};
 
-use crate::daemon::{Daemon, binary, misbehave, prepare, skip};
+use crate::daemon::{Daemon, binary, misbehave, prepare, skip, wait_for};
 
 fn one() -> String {
     format!("[module.one]\ncommand = {}\n", misbehave(""))
@@ -121,6 +121,53 @@ fn a_system_of_the_same_name_and_another_folder_is_not_changed() {
     );
     let down = run_in(first.path(), &["down"], &shared);
     assert!(down.status.success(), "{}", said(&down));
+}
+
+#[test]
+fn a_mistake_in_the_file_that_names_the_system_locks_nobody_out_of_it() {
+    let dir = project("app1");
+    let run = tempfile::tempdir().expect("a folder");
+    let shared = [("XDG_RUNTIME_DIR", run.path())];
+    let up = run_in(dir.path(), &["up", "-d"], &shared);
+    assert!(up.status.success(), "{}", said(&up));
+    let file = dir.path().join("config/mainstay.toml");
+    let text = fs::read_to_string(&file).expect("a configuration");
+    let broken = text.replace("name = \"app1\"", "name = \"app1");
+    assert_ne!(text, broken);
+    fs::write(&file, broken).expect("written");
+    for words in [
+        &["status"][..],
+        &["why", "one"],
+        &["stop", "one"],
+        &["down"],
+    ] {
+        let output = run_in(dir.path(), words, &shared);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+    }
+    let status = run_in(dir.path(), &["status"], &shared);
+    let told = said(&status);
+    assert!(told.contains("cannot reach mainstay 'app1'"), "{told}");
+}
+
+#[test]
+fn a_start_that_is_stopped_before_it_is_up_is_not_called_one() {
+    let dir = project("app1");
+    let file = dir.path().join("config/mainstay.toml");
+    let text = fs::read_to_string(&file).expect("a configuration");
+    fs::write(&file, text + "ready = { file = \"/nonexistent/ready\" }\n").expect("written");
+    let run = tempfile::tempdir().expect("a folder");
+    let shared = [("XDG_RUNTIME_DIR", run.path())];
+    let up = std::thread::scope(|scope| {
+        let up = scope.spawn(|| run_in(dir.path(), &["up", "-d"], &shared));
+        wait_for("an answer", || {
+            let status = run_in(dir.path(), &["status"], &shared);
+            said(&status).contains("starting").then_some(())
+        });
+        let down = run_in(dir.path(), &["down"], &shared);
+        assert!(down.status.success(), "{}", said(&down));
+        up.join().expect("it ends")
+    });
+    assert_eq!(up.status.code(), Some(1), "{}", said(&up));
 }
 
 #[test]

@@ -21,6 +21,9 @@ use crate::config::{
 };
 use crate::os::folder_watch::FolderWatch;
 
+/// A module with so many failures that no stable run made up for does not do well.
+const LOOP_ATTEMPTS: u32 = 2;
+
 /// A configuration that may follow.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -178,7 +181,8 @@ impl Candidate {
         }
     }
 
-    /// The modules that it changes and that do well: those are watched.
+    /// The modules that it changes and that do well: those are watched. One that fails again and
+    /// again would do so with any plan.
     pub(crate) fn touched(&self, ctx: &RuntimeContext) -> Vec<ModuleId> {
         let modules = self.differences.iter().map(|(module, _)| *module);
         let does_well = |module: &ModuleId| {
@@ -186,8 +190,11 @@ impl Candidate {
                 return true;
             }
             let now = ctx.snapshots.module(*module);
-            let is_down = matches!(now.lifecycle.info.state, State::Backoff | State::Failed);
-            !is_down && now.health.status != mainstay_protocol::HealthStatus::Unhealthy
+            let info = &now.lifecycle.info;
+            let is_down = matches!(info.state, State::Backoff | State::Failed);
+            !is_down
+                && info.attempts < LOOP_ATTEMPTS
+                && now.health.status != mainstay_protocol::HealthStatus::Unhealthy
         };
         modules.filter(does_well).collect()
     }

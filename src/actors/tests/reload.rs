@@ -415,3 +415,46 @@ async fn two_modules_that_fail_at_once_are_one_rollback() {
     assert_eq!(rig.told(EventKind::ConfigRolledBack).len(), 1);
     assert_eq!(rig.ctx.plan().number(), 3);
 }
+
+/// It would fail with the plan before too.
+#[tokio::test(start_paused = true)]
+async fn a_module_that_failed_again_and_again_is_no_reason_to_roll_back() {
+    let with = |command: &str| {
+        format!(
+            "[module.a]\ncommand = [\"{command}\"]\nrecovery.max_attempts = 0\n\
+             recovery.backoff = {{ initial = \"0s\", floor = \"0s\", max = \"1ms\" }}\n\
+             [module.b]\ncommand = [\"{command}\"]\n"
+        )
+    };
+    let rig = Rig::start(&with("a")).await;
+    let runs_again = async |run: u64| {
+        rig.os.end(&Instance::new("a", 1), Signal(libc::SIGSEGV));
+        rig.until("the next run", |rig| {
+            let module = rig.ctx.configuration().ids.find("a").expect("a module");
+            let now = rig.ctx.snapshots.module(module);
+            now.lifecycle.info.generation == run && rig.state("a") == ModuleState::Running
+        })
+        .await;
+    };
+    runs_again(2).await;
+    runs_again(3).await;
+    let outcome = rig.edit_and_reload(&with("changed")).await;
+    rig.until("the new runs", |rig| rig.argv("a") == ["changed"])
+        .await;
+    rig.until("a to run", |rig| rig.state("a") == ModuleState::Running)
+        .await;
+    rig.os.end(&Instance::new("a", 1), Signal(libc::SIGSEGV));
+    assert_eq!(outcome.await, Ok(ReloadOutcome::Committed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_during_the_watch_hears_what_becomes_of_the_plan() {
+    let rig = Rig::start(TWO).await;
+    let outcome = rig.edit_and_reload(CHANGED).await;
+    let (reply, again) = rig.reload().await;
+    assert_eq!(reply, Ok(ReloadReply::Applied(2)));
+    assert_eq!(outcome.await, Ok(ReloadOutcome::Committed));
+    assert_eq!(again.await, Ok(ReloadOutcome::Committed));
+    let (reply, _) = rig.reload().await;
+    assert_eq!(reply, Ok(ReloadReply::Unchanged(2)));
+}

@@ -120,6 +120,24 @@ fn why_tells_the_story_of_a_crash() {
     );
 }
 
+/// A bundle is evidence of the end that it was written before.
+#[test]
+fn why_shows_no_bundle_of_an_earlier_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    let path = json!({ "path": "/state/forensics/1", "cause": "a hang" });
+    journal.append(told(EventKind::ForensicsWritten, "storage", 0, path));
+    let exit = json!({ "pid": 70, "code": 0, "signal": null, "ran_ms": 1 });
+    journal.append(told(EventKind::ModuleExited, "storage", 1, exit.clone()));
+    let shown = told_of(&journal, "storage").forensics;
+    assert_eq!(
+        shown.map(|(_, path)| path).as_deref(),
+        Some("/state/forensics/1")
+    );
+    journal.append(told(EventKind::ModuleExited, "storage", 2, exit));
+    assert_eq!(told_of(&journal, "storage").forensics, None);
+}
+
 #[test]
 fn why_says_nothing_twice() {
     use ModuleState::{Backoff, Failed, Running, Starting, Waiting};
