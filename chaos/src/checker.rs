@@ -31,8 +31,8 @@ pub type Checked = Result<(), Violation>;
 const SLACK: Duration = Duration::from_secs(3);
 /// A restart holds its token no longer than this.
 const TOKEN_HOLD: Duration = Duration::from_secs(5);
-/// What the death of one process adds to a stop of everything: its last hook has 100 ms at least, and
-/// the orders and news about it take their time.
+/// What the death of one process adds to a stop of everything: its last hook has 100 ms at least,
+/// and the orders and news about it take their time.
 const SLACK_A_MODULE: Duration = Duration::from_millis(200);
 
 /// How far wishes reach a module.

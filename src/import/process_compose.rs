@@ -39,6 +39,7 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
         }
     }
     let processes = root.get("processes").map(Node::entries).unwrap_or_default();
+    let has_env = found.folder().join(".env").exists();
     for process in processes {
         let process = &inherited(process, processes, processes.len());
         let count = process
@@ -76,6 +77,7 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
             if !draft.has("command") {
                 return Err(Fault::new(process.line, format!("{name} has no command")));
             }
+            set_unsaid(process, has_env, &mut draft);
             found.add(draft)?;
         }
         if count > 1 {
@@ -83,7 +85,28 @@ pub(crate) fn read(text: &str, found: &mut Import) -> Result<(), Fault> {
             found.note(process.line, "", text);
         }
     }
+    if let Some(first) = processes.first() {
+        let text = "a stop signal goes to the main process here, and to what is left of its tree \
+                    when that has exited; there to the whole process group at once";
+        found.note(first.line, "", text);
+    }
     Ok(())
+}
+
+/// What holds there without a word: restarts have no end, and each process has the variables of
+/// `.env`.
+fn set_unsaid(process: &Entry, has_env: bool, draft: &mut Draft) {
+    let recovery = draft.keys.get("recovery");
+    let is_restarted = recovery.and_then(|it| it.get("restart"));
+    let is_restarted = is_restarted.is_some_and(|it| it.as_str() != Some("never"));
+    if is_restarted && !draft.has("recovery.max_attempts") {
+        draft.set("recovery.max_attempts", 0);
+    }
+    let is_disabled = process.node.get("is_dotenv_disabled");
+    if has_env && !draft.has("env_file") && !is_disabled.is_some_and(Node::is_true) {
+        let path = draft.path_from_file(".env");
+        draft.set("env_file", path);
+    }
 }
 
 /// A process with what it `extends`: its own keys win, the environments are one after the other.
@@ -167,7 +190,7 @@ fn key(
         }
         ("shutdown", _) => shutdown(node, shell, draft, found),
         ("disabled", _) if node.is_true() => draft.set("start", "lazy"),
-        ("disabled" | "replicas" | "namespace", _) => {}
+        ("disabled" | "replicas" | "namespace" | "is_dotenv_disabled", _) => {}
         ("is_daemon", _) if node.is_true() => {
             found.note(
                 line,
@@ -325,6 +348,8 @@ fn shutdown(node: &Node, shell: &[&str], draft: &mut Draft, found: &mut Import) 
                 let text = "shutdown.command runs after the stop signal and the exit, not instead";
                 found.note(entry.line, &draft.name, text);
             }
+            // As it is here, see the note on stop signals.
+            ("parent_only", _) => {}
             (key, _) => {
                 let text = format!("shutdown.{key} is not kept");
                 found.note(entry.line, &draft.name, text);

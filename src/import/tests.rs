@@ -95,6 +95,34 @@ fn a_process_has_what_it_extends_and_runs_its_entrypoint() {
 }
 
 #[test]
+fn what_process_compose_does_unsaid_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("process-compose.yaml");
+    let text = "processes:\n  a:\n    command: a\n    availability: {restart: on_failure}\n  \
+        b:\n    command: b\n    is_dotenv_disabled: true\n    \
+        availability: {restart: always, max_restarts: 2}\n";
+    std::fs::write(&path, text).expect("a file");
+    std::fs::write(dir.path().join(".env"), "PORT=1\n").expect("a file");
+    let found = import(&[path], None).expect("an import");
+    let keys = |name: &str| {
+        let draft = found.modules.iter().find(|draft| draft.name == name);
+        let keys = &draft.expect("a module").keys;
+        let recovery = keys.get("recovery").expect("it is restarted").to_string();
+        (keys.contains_key("env_file"), recovery)
+    };
+    let (has_env, recovery) = keys("a");
+    assert!(
+        has_env && recovery.contains("max_attempts = 0"),
+        "{recovery}"
+    );
+    let (has_env, recovery) = keys("b");
+    assert!(
+        !has_env && recovery.contains("max_attempts = 2"),
+        "{recovery}"
+    );
+}
+
+#[test]
 fn the_ways_to_reload_a_unit_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("a.service");

@@ -23,8 +23,8 @@ const DEPTH_MAX: u32 = 8;
 /// A pid with its line break, at most.
 const PID_BYTES_MAX: usize = 16;
 
-/// A run to look at: its instance as the holder names it, and its main process. Without a name it is a
-/// process of mainstay itself, whose descendants are those of others.
+/// A run to look at: its instance as the holder names it, and its main process. Without a name it
+/// is a process of mainstay itself, whose descendants are those of others.
 pub(crate) type TreeRoot = (String, LiveProcess);
 
 /// The processes of one run.
