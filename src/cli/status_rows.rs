@@ -230,13 +230,15 @@ fn end(module: &ModuleView) -> String {
 
 /// Why it was restarted, until it has run for long enough.
 fn restart(module: &ModuleView) -> Option<String> {
-    let exit = module.last_exit.as_ref()?;
-    let exit = module_details::exit_text(exit);
+    // How a run ended that was killed for a probe says nothing of that.
+    let reason = module.reason.as_deref().map(format::single_line);
+    let reason = reason.map(std::borrow::Cow::into_owned);
+    let after = reason.or_else(|| module.last_exit.as_ref().map(module_details::exit_text))?;
     match module.attempts {
         _ if module.state != ModuleState::Running => None,
         0 => None,
-        1 => Some(format!("restarted after {exit}")),
-        many => Some(format!("restarted {many} times, after {exit}")),
+        1 => Some(format!("restarted after {after}")),
+        many => Some(format!("restarted {many} times, after {after}")),
     }
 }
 
@@ -365,4 +367,28 @@ impl StatusRow<'_> {
 /// The columns before the text.
 fn name_and_state(name: usize, state: usize) -> usize {
     name + GAP + state + GAP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::module_details::tests::golden;
+
+    #[test]
+    fn what_was_restarted_says_why_and_not_only_how_it_ended() {
+        let view = golden("module.get")["reply"]["result"].clone();
+        let mut view: ModuleView = serde_json::from_value(view).expect("a view");
+        (view.state, view.attempts) = (ModuleState::Running, 2);
+        view.reason = Some("its liveness probe failed".to_owned());
+        let text = restart(&view);
+        let expected = "restarted 2 times, after its liveness probe failed";
+        assert_eq!(text.as_deref(), Some(expected));
+        view.reason = None;
+        let exit = view.last_exit.as_ref().map(module_details::exit_text);
+        let exit = exit.expect("the example has one");
+        assert_eq!(
+            restart(&view),
+            Some(format!("restarted 2 times, after {exit}"))
+        );
+    }
 }
