@@ -126,17 +126,12 @@ impl AgendaKey {
         AgendaKey(u128::from(at.0) << 64 | order | u128::from(place))
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half is shifted down"
-    )]
     fn at(self) -> MonoTime {
-        MonoTime((self.0 >> 64) as u64)
+        MonoTime(u64::try_from(self.0 >> 64).unwrap_or(u64::MAX))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "it is masked")]
     fn place(self) -> usize {
-        (self.0 & ((1 << Self::PLACES) - 1)) as usize
+        usize::try_from(self.0 & ((1 << Self::PLACES) - 1)).unwrap_or(usize::MAX)
     }
 }
 
