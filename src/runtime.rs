@@ -450,7 +450,7 @@ pub(crate) fn build(
         log_followers: LogFollowers::default(),
         tokens,
         up_since: MonoTime(world.up_since),
-        holder_pid: world.holder_pid,
+        holder: world.holder_pid.into(),
         announce,
         directories_restored: tokio::sync::Notify::new(),
         upgrade: world.upgrade.clone().into(),

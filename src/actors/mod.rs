@@ -24,7 +24,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use mainstay_policy::lifecycle::SystemInfo;
@@ -114,7 +114,7 @@ pub(crate) struct RuntimeContext {
     /// When `up` began, on the monotonic clock.
     pub(crate) up_since: mainstay_policy::MonoTime,
     /// The holder's process.
-    pub(crate) holder_pid: u32,
+    pub(crate) holder: HolderPid,
     /// The console of `mainstay up`, if there is one.
     pub(crate) announce: Option<ConsoleSink>,
     /// The holder created removed directories again: their files are to be written again.
@@ -125,6 +125,36 @@ pub(crate) struct RuntimeContext {
     pub(crate) recorded_exits: std::sync::OnceLock<recorded_exits::RecordedExits>,
     /// Reloads that a signal requested.
     pub(crate) signalled_reloads: tokio::sync::watch::Sender<SignalledReloads>,
+}
+
+/// The process of the holder, which may be another one after its death.
+pub(crate) struct HolderPid {
+    first: u32,
+    current: AtomicU32,
+}
+
+impl From<u32> for HolderPid {
+    fn from(pid: u32) -> HolderPid {
+        HolderPid {
+            first: pid,
+            current: AtomicU32::new(pid),
+        }
+    }
+}
+
+impl HolderPid {
+    pub(crate) fn get(&self) -> u32 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn replace(&self, pid: u32) {
+        self.current.store(pid, Ordering::Relaxed);
+    }
+
+    /// Orphans of modules that an earlier one started do not come back to this one.
+    pub(crate) fn is_successor(&self) -> bool {
+        self.get() != self.first
+    }
 }
 
 /// Reloads that a signal requested, for a service manager that waits for their end.

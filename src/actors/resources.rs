@@ -138,7 +138,7 @@ impl ResourcesActorState {
         if self.due.take_if(|due| *due <= now).is_none() {
             return;
         }
-        let (pid, holder) = (std::process::id(), self.ctx.holder_pid);
+        let (pid, holder) = (std::process::id(), self.ctx.holder.get());
         // Embedded they are one, and its memory belongs to the application.
         let is_alone = holder != pid;
         let plan = self.ctx.plan();

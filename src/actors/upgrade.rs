@@ -204,7 +204,7 @@ fn save_when_written(ctx: &Arc<RuntimeContext>, record: Instance, text: String) 
 /// Records that the holder executes another program than a runtime has recorded last: the one that
 /// requested it may have died before the answer.
 fn note_holder_program(ctx: &Arc<RuntimeContext>) {
-    let Some(file) = machine::program_identity(ctx.holder_pid) else {
+    let Some(file) = machine::program_identity(ctx.holder.get()) else {
         return;
     };
     let is_own = machine::program_identity(std::process::id()) == Some(file);

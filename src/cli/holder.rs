@@ -13,6 +13,11 @@ use crate::os::machine;
 )]
 pub(super) fn run(args: &HolderArgs) -> Result<CliExitCode, CliError> {
     let failed = |problem: String| CliError::new(CliExitCode::Failed, problem);
+    if args.succeed {
+        machine::name_process(c"mainstay");
+        let code = machine::succeed_holder().map_err(failed)?;
+        std::process::exit(i32::from(code))
+    }
     let Some(state) = args.state else {
         let checked = machine::check_holder_state();
         checked.map_err(|problem| failed(format!("cannot check a state: {problem}")))?;

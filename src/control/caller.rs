@@ -266,14 +266,14 @@ fn matches(peer: &PeerCredentials, listed: &Listed) -> bool {
 /// whose ancestors are not all known is taken for one, and so is one that has exited: a module
 /// could put any number of processes above it, or have a short-lived child connect for it.
 fn is_inside_module(ctx: &RuntimeContext, peer: &PeerCredentials) -> bool {
-    let Some(ancestry) = transport::ancestry(peer.pid, ctx.holder_pid) else {
+    let Some(ancestry) = transport::ancestry(peer.pid, ctx.holder.get()) else {
         return true;
     };
-    let is_embedded = ctx.holder_pid == std::process::id();
+    let is_embedded = ctx.holder.get() == std::process::id();
     let descends = ancestry
         .iter()
         .skip(1)
-        .any(|(pid, _)| *pid == ctx.holder_pid);
+        .any(|(pid, _)| *pid == ctx.holder.get());
     if !is_embedded && descends {
         return true;
     }
@@ -286,8 +286,10 @@ fn is_inside_module(ctx: &RuntimeContext, peer: &PeerCredentials) -> bool {
         let mut line = ancestry.iter();
         line.any(|(pid, session)| pid == main || session == main)
     };
-    // In an application the orphans of a module do not come back to the holder.
-    let is_marked = || is_embedded && machine::shares_tree(peer.pid, &mains);
+    // In an application the orphans of a module do not come back to the holder, nor do those that
+    // an earlier holder started.
+    let orphans_are_elsewhere = is_embedded || ctx.holder.is_successor();
+    let is_marked = || orphans_are_elsewhere && machine::shares_tree(peer.pid, &mains);
     // Checked last: what was read before was true of the peer if it has not exited by now.
     mains.iter().any(is_related) || is_marked() || peer.has_exited()
 }

@@ -239,14 +239,14 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
             "{key} changed: the new value holds from the next `mainstay up`"
         ));
     }
-    if machine::is_stopped(ctx.holder_pid) {
-        let pid = ctx.holder_pid;
+    if machine::is_stopped(ctx.holder.get()) {
+        let pid = ctx.holder.get();
         issues.push(format!(
             "the holder (pid {pid}) was stopped, by Ctrl-Z perhaps: nothing is started or ended; \
              go on with `fg` or `kill -CONT {pid}`"
         ));
     }
-    issues.extend(ctx.upgrade.holder_issue(ctx.holder_pid));
+    issues.extend(ctx.upgrade.holder_issue(ctx.holder.get()));
     for id in ctx.plan().ids() {
         module_issues(ctx, id, &mut issues);
     }
@@ -267,7 +267,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         config_problem: now.config_problem.clone(),
         runtime_values: runtime_values(ctx),
         pid: std::process::id(),
-        holder_pid: ctx.holder_pid,
+        holder_pid: ctx.holder.get(),
         holder_version: ctx.upgrade.holder_version(),
         uptime_ms: u64::try_from(ctx.os.now().since(ctx.up_since).as_millis()).unwrap_or(u64::MAX),
         modules: counts(ctx),

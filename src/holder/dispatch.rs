@@ -24,6 +24,7 @@ use crate::poll_key;
 use crate::process;
 use crate::spawn::spawn_error::SpawnError;
 use crate::spawn::spawn_job::SpawnJob;
+use crate::succession::BASE;
 use crate::workers::reports::{SpawnedProcess, TapOutput};
 use crate::workers::setup::{self, SetupOptions, SystemReady};
 
@@ -86,6 +87,7 @@ impl Engine {
             },
             HolderRequest::Reconfigure(live) => self.reconfigure(live),
             HolderRequest::Reexec { number } => self.reexec_requested(number),
+            HolderRequest::Mirror { number } => self.mirror_requested(number),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => self
@@ -368,6 +370,7 @@ impl Engine {
             notifies: false,
             drained: None,
             main_exit: None,
+            inherited: false,
         }));
         let tapped = instance.tapped;
         if started.notifies {
@@ -383,7 +386,10 @@ impl Engine {
         while let Some(effect) = self.roster.next_effect() {
             match effect {
                 RosterEffect::SendTakeover(instances) => self.send_takeover(instances),
-                RosterEffect::Send(message) => self.send(&message),
+                RosterEffect::Send(message) => {
+                    self.mirror_before(&message);
+                    self.send(&message);
+                }
                 RosterEffect::AbortSpawn(id) => {
                     if self.spawner.as_ref().is_some_and(|one| one.abort(id)) {
                         let what = "start a process that is to end already";
@@ -463,6 +469,7 @@ impl Engine {
     }
 
     fn remove(&mut self, id: u32, name: &str) {
+        self.changed(id);
         let Some(gone) = self.instances.remove(&id) else {
             return;
         };
@@ -517,6 +524,7 @@ impl Engine {
 
     /// Directories had been removed and are there again: the runtime gets the new listeners.
     pub(crate) fn on_directories(&mut self, restored: Result<Vec<OwnedFd>, String>) {
+        self.changed(BASE);
         let problem = match restored {
             Ok(listeners) => {
                 if let Some(dirs) = &mut self.dirs {

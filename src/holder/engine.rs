@@ -28,6 +28,7 @@ use crate::reexec::ReexecRequest;
 use crate::runtime_process::RuntimeProcess;
 use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
+use crate::succession::Succession;
 use crate::workers::notify_receiver::NotifyReceiver;
 use crate::workers::service_manager::ServiceManager;
 use crate::workers::setup::SetupResult;
@@ -89,6 +90,7 @@ pub(crate) struct Engine {
     pub(crate) drains: VecDeque<(Instant, u32, u64, i32)>,
     /// The holder is to execute another program.
     pub(crate) reexec: Option<Box<ReexecRequest>>,
+    pub(crate) succession: Succession,
 }
 
 impl Engine {
@@ -139,6 +141,7 @@ impl Engine {
             notify_receiver: None,
             drains: VecDeque::new(),
             reexec: None,
+            succession: Succession::default(),
         })
     }
 
@@ -184,6 +187,7 @@ impl Engine {
             poll_key::READY => self.read_ready(id),
             poll_key::PROCESS => self.reap_one(id),
             poll_key::FORMER => self.reap_former(),
+            poll_key::RUNTIME => self.inherited_runtime_ended(),
             poll_key::NOTIFY => {
                 if let Some(receiver) = &self.notify_receiver {
                     receiver.clear();
@@ -204,6 +208,7 @@ impl Engine {
         self.look_at_trees(Instant::now());
         self.supervise();
         self.reexec_if_due();
+        self.update_mirror();
         self.channel.flush(&self.poll);
         self.remove_idle_groups();
         if self.roster.has_deferred_notify() && !self.channel.is_backpressured() {
@@ -229,7 +234,7 @@ impl Engine {
         }
         while received == Received::Bytes {
             match self.channel.next_request() {
-                Ok(Some(request)) => self.handle_request(request),
+                Ok(Some(request)) => self.perform_request(request),
                 Ok(None) => return true,
                 Err(end) => received = end,
             }
@@ -251,6 +256,7 @@ impl Engine {
         let closed = self.channel.close(&self.poll);
         if closed {
             self.leases.thaw_all();
+            self.succession.mirror = None;
             self.roster.runtime_disconnected();
         }
         closed
@@ -356,7 +362,8 @@ impl Engine {
         let look = self.suspension_look;
         let reexec = self.reexec.as_ref().and_then(|one| one.next_look());
         let drained = self.drain_deadline();
-        let mine = [hang, swept, trees, stops, look, drained, reexec];
+        let lost = self.next_look_at_lost_children();
+        let mine = [hang, swept, trees, stops, look, drained, reexec, lost];
         let mine = mine.into_iter().flatten();
         let mine = mine.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = machines.chain(mine).min()? + Duration::from_millis(1);
@@ -369,6 +376,7 @@ impl Engine {
         self.expire_drains(Instant::now());
         self.expire_sweep(Instant::now());
         self.expire_suspensions(Instant::now());
+        self.look_at_lost_children();
         if let Some(manager) = &mut self.service_manager {
             manager.feed_watchdog(monotonic());
         }

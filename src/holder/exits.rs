@@ -113,10 +113,16 @@ impl Engine {
         let ended = match wait_nohang(WaitTarget::Process(pinned.waitid_target()), false) {
             WaitResult::Alive => return,
             WaitResult::Ended(ended) => ended,
+            WaitResult::NoChild if self.is_inherited(id) => match self.exit_of_lost_child(id) {
+                Some(ended) => ended,
+                None => return,
+            },
             // Its parent is, or was, someone else: that it is gone is all we know.
             WaitResult::NoChild => ReapedChild::default(),
         };
-        self.poll.delete(pinned); // it is in there since the start
+        if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
+            self.poll.delete(pinned); // it is in there since the start
+        }
         let stops = self.stop_rest_of_tree(id, ended.exit);
         let left = !stops && self.kill_leftovers(id, ended.pid != 0);
         if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
@@ -206,13 +212,16 @@ impl Engine {
 
     /// Whether something of its tree may be left outside its process group.
     pub(crate) fn needs_sweep(&self) -> bool {
-        self.strays().is_none_or(|strays| !strays.is_empty())
+        let orphans_are_elsewhere = self.succession.is_successor;
+        orphans_are_elsewhere || self.strays().is_none_or(|strays| !strays.is_empty())
     }
 
     /// What of the children of the holder is not to be killed; None where not all orphans become
     /// its children, as in an application.
     fn living(&self, doomed: &[ProcessTree]) -> Option<Living> {
-        self.runtime.as_ref()?;
+        self.runtime
+            .as_ref()
+            .filter(|_| !self.succession.is_successor)?;
         orphans()?;
         let mut runs = LivingRuns {
             given: self.tags.given(),

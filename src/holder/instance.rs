@@ -44,6 +44,8 @@ pub(crate) struct RunningProcess {
     pub(crate) drained: Option<(i32, bool)>,
     /// How and when the main process exited, while the rest of its tree is being stopped.
     pub(crate) main_exit: Option<(Exit, Duration)>,
+    /// It was started by a holder before this one: it is no child, and is watched by its handle.
+    pub(crate) inherited: bool,
 }
 
 /// A process that was started and is not the main process any more.

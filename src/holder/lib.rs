@@ -73,6 +73,11 @@ mod runtime_process;
 mod spawn;
 #[cfg(unix)]
 mod standalone;
+#[cfg(target_os = "linux")]
+mod succession;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "bsd/succession.rs"]
+mod succession;
 #[cfg(unix)]
 mod suspension;
 #[cfg(unix)]
@@ -103,6 +108,8 @@ pub use kernel::{group_controllers, group_dir, look_at, look_at_all};
 pub use reexec::{check_state, resume};
 #[cfg(unix)]
 pub use standalone::run;
+#[cfg(target_os = "linux")]
+pub use succession::succeed;
 #[cfg(unix)]
 pub use workers::claimed_dirs::make_dir;
 #[cfg(unix)]

@@ -118,6 +118,12 @@ pub enum HolderRequest {
         /// Comes back in the answer.
         number: u64,
     },
+    /// Send duplicates of all that the holder keeps, now and whenever it changes, so that another
+    /// holder can go on in its place. Requests are counted from here on.
+    Mirror {
+        /// The number of this request.
+        number: u64,
+    },
     /// The runtime is in control.
     Ready,
     /// The runtime is alive; the answer to `HolderMessage::Ping`.
@@ -285,6 +291,13 @@ pub enum HolderMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
     },
+    /// See `Mirror`.
+    Mirrored(MirrorRecord),
+    /// See `Mirror`: the requests up to this one are performed, and what they changed was sent.
+    Performed {
+        /// Its number.
+        requests: u64,
+    },
     /// SIGHUP arrived.
     ReloadRequested,
     /// The answer to `Upgrade`. Without a problem the runtime has to exit now: the new program is
@@ -299,6 +312,23 @@ pub enum HolderMessage {
     /// What only a newer holder sends; it is ignored.
     #[serde(other)]
     Other,
+}
+
+/// A part of what the holder keeps, for the one that goes on in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorRecord {
+    /// The number of the part; 0: what belongs to no instance.
+    pub id: u32,
+    /// What only a holder understands. None: there is no such part any more; of part 0: the holder
+    /// exits on purpose, or has too many descriptors to pass them on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// So many descriptors travel with this frame.
+    #[serde(default)]
+    pub fds: u32,
+    /// It came by the socket that went with `Mirror`: a part of what the thread of sd_notify has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
 }
 
 /// What the holder knows, for a runtime that takes over.

@@ -29,6 +29,7 @@ impl Engine {
             let receiver = NotifyReceiver::start(&self.queue, context.notify_folder.clone())?;
             self.watch(&receiver, poll_key::NOTIFY)?;
             self.notify_receiver = Some(Arc::new(receiver));
+            self.mirror_notify();
         }
         Ok(())
     }

@@ -10,4 +10,6 @@ pub(crate) const FORMER: u64 = 7 << 56;
 pub(crate) const NOTIFY: u64 = 8 << 56;
 /// With the place of the socket between this and the instance.
 pub(crate) const ACTIVATION: u64 = 9 << 56;
+/// The runtime, where it is no child of this process.
+pub(crate) const RUNTIME: u64 = 10 << 56;
 pub(crate) const KIND: u64 = 0xff << 56;

@@ -13,11 +13,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
-use crate::kernel::{self, Program, Signals, TableThread};
+use crate::kernel::{self, ProcessHandle, Program, Signals, TableThread};
 use crate::messages::CHANNEL_FD;
+use crate::process;
 use crate::runtime_command::RuntimeCommand;
 use crate::spawn::runtime_start;
 use crate::threads::thread;
+use crate::wait::{WaitResult, WaitTarget, wait_nohang};
 
 /// The result of a start: the holder's end of the channel, and the process.
 pub(crate) type RuntimeStart = io::Result<(OwnedFd, i32)>;
@@ -33,6 +35,8 @@ pub(crate) struct RuntimeProcess {
     /// Started in the foreground of a terminal: SIGHUP means that the terminal was closed.
     pub(crate) terminal: bool,
     pub(crate) pid: Option<i32>,
+    /// The same by descriptor, where a holder before this one has started it: it is no child.
+    pub(crate) pinned: Option<ProcessHandle>,
     /// Brings the result of the start that is in flight.
     pub(crate) starting: Option<Receiver<RuntimeStart>>,
     /// By it the process in that start tells its number, before its program.
@@ -57,6 +61,7 @@ impl RuntimeProcess {
             signals: take_signals()?,
             terminal: io::stdin().is_terminal() || io::stderr().is_terminal(),
             pid: None,
+            pinned: None,
             starting: None,
             starting_pid: None,
         })
@@ -97,6 +102,24 @@ impl RuntimeProcess {
         })?;
         (self.starting, self.starting_pid) = (Some(starting), Some(pid));
         Ok(())
+    }
+
+    /// Its process, by descriptor or as a child that is not reaped yet.
+    pub(crate) fn kill(&self) {
+        match (&self.pinned, self.pid) {
+            (Some(pinned), _) => drop(pinned.signal(libc::SIGKILL)),
+            (None, Some(pid)) => process::kill(pid, libc::SIGKILL),
+            (None, None) => {}
+        }
+    }
+
+    /// Whether it has no process, which is reaped if it is a child.
+    pub(crate) fn has_ended(&self) -> bool {
+        match (&self.pinned, self.pid) {
+            (Some(pinned), _) => pinned.has_ended(),
+            (None, Some(pid)) => wait_nohang(WaitTarget::Pid(pid), true) != WaitResult::Alive,
+            (None, None) => true,
+        }
     }
 
     /// Later starts use the program of the last upgrade.

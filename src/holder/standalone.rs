@@ -19,8 +19,9 @@ use crate::messages::HolderMessage;
 use crate::runtime_command::RuntimeCommand;
 use crate::runtime_process::{RuntimeProcess, raise_limit};
 use crate::status_file::HolderStatus;
+use crate::succession::BASE;
 use crate::threads::thread;
-use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
+use crate::wait::ReapedChild;
 use crate::workers::service_manager::ServiceManager;
 use crate::{poll_key, process};
 
@@ -71,11 +72,15 @@ impl Engine {
                     self.runtime
                         .iter_mut()
                         .for_each(|one| one.keep_new_program());
+                    self.changed(BASE);
                 }
                 SupervisorEffect::KillRuntime => {
                     let starting = self.runtime.as_mut().and_then(|one| one.abandon_start());
-                    if let Some(pid) = self.runtime_pid().or(starting) {
+                    if let Some(pid) = starting {
                         process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
+                    }
+                    if let Some(runtime) = &self.runtime {
+                        runtime.kill();
                     }
                 }
                 SupervisorEffect::CloseChannel => drop(self.close_channel()),
@@ -234,6 +239,8 @@ impl Engine {
     /// it is killed. One that is not gone then, in an uninterruptible wait, is left to the system.
     pub(crate) fn shut_down(mut self, code: u8) -> u8 {
         self.write_status(SystemState::Stopping);
+        self.end_mirror();
+        self.channel.flush(&self.poll);
         // Blocked in this thread since its start: a signal now changes nothing.
         let in_flight = self.setup_in_flight.take();
         let ready = in_flight.and_then(|setup| setup.recv_timeout(RUNTIME_EXIT_TIMEOUT).ok());
@@ -256,14 +263,12 @@ impl Engine {
             context.logs.quit(RUNTIME_EXIT_TIMEOUT);
         }
         self.channel.close(&self.poll);
-        if let Some(pid) = self.runtime_pid() {
+        if let Some(runtime) = self.runtime.take() {
             let kill_at = monotonic() + RUNTIME_EXIT_TIMEOUT;
             let give_up_at = kill_at + RUNTIME_EXIT_TIMEOUT;
-            while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive
-                && monotonic() < give_up_at
-            {
+            while !runtime.has_ended() && monotonic() < give_up_at {
                 if monotonic() > kill_at {
-                    process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
+                    runtime.kill();
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use mainstay_holder::Decoder;
 use mainstay_holder::messages::{
     HolderMessage, HolderRequest, InstanceInfo, LimitRequest, LiveSetup, TakeoverState,
 };
@@ -24,24 +23,34 @@ use super::forensics;
 use super::governor::Governor;
 use super::handshake::HolderHandshake;
 use super::sampler::Sampler;
-use super::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
+use super::transport::{Outbox, PassedFd};
 use super::{
     CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
     SampleRequest, UpgradeRequest, machine,
 };
 
 mod apply;
+mod channel;
 #[cfg(unix)]
 mod freezer;
 mod hold;
 mod holder_lost;
 mod leave;
+#[cfg(target_os = "linux")]
+mod notify_mirror;
 mod reexec;
 #[cfg(unix)]
 mod sockets;
 #[cfg(unix)]
 mod starts;
+#[cfg(target_os = "linux")]
+mod succession;
+#[cfg(not(target_os = "linux"))]
+#[path = "holder_client/no_succession.rs"]
+mod succession;
 mod upgrade;
+
+use channel::{read_messages, write_requests};
 
 /// Facts that may wait for the router; a holder that tells faster than we listen waits in its
 /// own bounded buffer.
@@ -72,6 +81,10 @@ struct Outgoing {
     outbox: Outbox,
     /// Earlier frames are being sent.
     writes: bool,
+    /// Requests of which the holder has not said that it performed them.
+    unperformed: succession::Unperformed,
+    /// Holders that were connected, for the task that writes.
+    connection: u32,
     #[cfg(unix)]
     socket: std::os::fd::OwnedFd,
 }
@@ -104,6 +117,7 @@ pub(crate) struct HolderClient {
     #[cfg(unix)]
     sockets: sockets::SocketTable,
     program: reexec::HolderProgram,
+    successor: succession::Successor,
     /// The holder drops a command by itself once it has ended.
     drops_commands: bool,
     myself: Weak<HolderClient>,
@@ -171,6 +185,8 @@ impl HolderClient {
             out: Mutex::new(Outgoing {
                 outbox: Outbox::default(),
                 writes: false,
+                unperformed: succession::Unperformed::default(),
+                connection: 0,
                 #[cfg(unix)]
                 socket,
             }),
@@ -187,6 +203,7 @@ impl HolderClient {
             #[cfg(unix)]
             sockets: sockets::table(known),
             program: reexec::HolderProgram::of(known),
+            successor: succession::Successor::of(known),
             drops_commands: known.drops_commands,
             myself: Weak::clone(myself),
             sampler: Sampler::default(),
@@ -205,7 +222,8 @@ impl HolderClient {
             let instance = command.instance.clone();
             held.send_request(&HolderRequest::Forget { instance });
         }
-        tokio::spawn(write_requests(Arc::clone(&held), speaking));
+        held.request_mirror();
+        tokio::spawn(write_requests(Arc::clone(&held), speaking, 0));
         tokio::spawn(read_messages(Arc::clone(&held), hearing, wire.decoder));
         Ok((held, receiver))
     }
@@ -240,6 +258,7 @@ impl HolderClient {
             tracing::error!("cannot ask the holder any more: it does not read its wire");
             return false;
         }
+        out.unperformed.push(ask, &fds);
         let pushed = out.outbox.push(ask, fds);
         #[cfg(unix)]
         out.send_early();
@@ -279,8 +298,16 @@ impl HolderClient {
             HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
             HolderMessage::Ping => Some(OsEvent::PingReceived),
             HolderMessage::UpgradeAnswered { problem } => self.upgrade_answered(problem),
-            HolderMessage::Reexecuted { number, problem } => self.program.answered(number, problem),
-            HolderMessage::Takeover(_)
+            HolderMessage::Reexecuted { number, problem } => {
+                self.request_mirror(); // the next program knows nothing of the last one
+                self.program.answered(number, problem)
+            }
+            HolderMessage::Performed { requests } => {
+                lock(&self.out).unperformed.performed(requests);
+                None
+            }
+            HolderMessage::Mirrored(_)
+            | HolderMessage::Takeover(_)
             | HolderMessage::Configured { .. }
             | HolderMessage::Refused { .. }
             | HolderMessage::Other => None,
@@ -291,59 +318,6 @@ impl HolderClient {
 /// A poisoned lock means that a thread died inside a push or a lookup: the data is still whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn write_requests(held: Arc<HolderClient>, mut speaking: HolderWriter) {
-    loop {
-        held.out_ready.notified().await;
-        if held.gone.load(Ordering::Relaxed) {
-            return; // an application goes on without us: nothing of ours may stay
-        }
-        let frames = {
-            let mut out = lock(&held.out);
-            out.writes = true;
-            std::mem::take(&mut out.outbox)
-        };
-        if speaking.send(frames).await.is_err() {
-            return; // the reader sees the end and says so
-        }
-        lock(&held.out).writes = false;
-        held.sent.notify_one();
-    }
-}
-
-async fn read_messages(held: Arc<HolderClient>, mut hearing: HolderReader, mut decoder: Decoder) {
-    'wire: loop {
-        loop {
-            match decoder.next::<HolderMessage>() {
-                Ok(Some(tell)) => {
-                    if let HolderMessage::Directories { fds, .. } = tell {
-                        hearing.replace_listeners(fds);
-                    }
-                    if let Some(fact) = held.apply(tell)
-                        && held.facts.send(fact).await.is_err()
-                    {
-                        return;
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::error!(%error, "cannot understand the holder");
-                    break 'wire;
-                }
-            }
-        }
-        match hearing.receive(&mut decoder).await {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot read from the holder");
-                break;
-            }
-        }
-    }
-    held.watch_without_holder();
-    let _router_ended = held.facts.send(OsEvent::HolderGone).await;
 }
 
 impl Os for HolderClient {

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_holder::look_at_all;
-pub(crate) use mainstay_holder::{check_state as check_holder_state, resume as resume_holder};
+pub(crate) use mainstay_holder::{
+    check_state as check_holder_state, resume as resume_holder, succeed as succeed_holder,
+};
 use mainstay_local_socket::StreamCommon;
 use mainstay_local_socket::asynchronous::Stream;
 use mainstay_policy::MonoTime;
@@ -328,6 +330,11 @@ impl VerifiedProcess {
         let fd = pidfd_open(pid)?;
         // Checked behind the opening: the descriptor names whoever had the pid at that moment.
         (stat(pid)?.start_time == start_time).then_some(VerifiedProcess(fd))
+    }
+
+    /// The process that has this number now.
+    pub(crate) fn now(pid: u32) -> Option<VerifiedProcess> {
+        pidfd_open(pid).map(VerifiedProcess)
     }
 
     /// Sends a signal to it.

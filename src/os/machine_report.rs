@@ -33,6 +33,7 @@ pub(crate) fn report(enforcement: &Enforcement, state_dir: &Path) -> DoctorRepor
         pressure(),
         network(),
         keyring(),
+        Some(succession()),
         disk(state_dir),
     ];
     DoctorReport {
@@ -67,6 +68,16 @@ fn descriptors() -> Option<MachineCheck> {
 #[cfg(not(unix))]
 fn descriptors() -> Option<MachineCheck> {
     None
+}
+
+/// Whether modules go on when their holder is killed.
+fn succession() -> MachineCheck {
+    let obstacle = super::succession::obstacle();
+    let text = match &obstacle {
+        None => "another holder goes on in the place of one that is killed".to_owned(),
+        Some(why) => format!("modules end, in order, with a holder that is killed: {why}"),
+    };
+    check("holder", true, text, "")
 }
 
 /// Used to notice changed configuration files.

@@ -70,6 +70,7 @@ mod socket_use;
 pub(crate) mod source_watch;
 #[cfg(unix)]
 mod start_failure;
+pub(crate) mod succession;
 pub(crate) mod tail;
 #[cfg(unix)]
 #[path = "unix_transport.rs"]
@@ -265,6 +266,11 @@ pub(crate) enum OsEvent {
         problem: Option<String>,
         /// It is not requested again.
         is_last: bool,
+    },
+    /// Another holder goes on in the place of one that has died.
+    HolderReplaced {
+        /// Its process.
+        pid: u32,
     },
     /// Report that the runtime is alive.
     PingReceived,

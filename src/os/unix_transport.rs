@@ -173,6 +173,20 @@ impl HolderReader {
 }
 
 impl HolderReader {
+    /// Takes descriptors that came with a message, if all of them are there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_fds(&mut self, count: u32) -> Option<Vec<OwnedFd>> {
+        (0..count).map(|_| self.fds.pop_front()).collect()
+    }
+
+    /// From here on another holder is at the other end.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn reconnect(&mut self, socket: OwnedFd) -> io::Result<()> {
+        self.socket = machine::watch(socket, Interest::READABLE)?;
+        self.fds.clear();
+        Ok(())
+    }
+
     /// The files of the listeners were removed: from here on clients connect to these.
     pub(crate) fn replace_listeners(&mut self, count: u32) {
         if let Some(fds) = pair(&mut self.fds, count)
@@ -192,6 +206,11 @@ pub(crate) type PassedFd = OwnedFd;
 pub(crate) struct HolderWriter(OwnedFd);
 
 impl HolderWriter {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn new(socket: OwnedFd) -> HolderWriter {
+        HolderWriter(socket)
+    }
+
     /// Returns the socket, for what is sent without waiting.
     pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()

@@ -54,6 +54,11 @@ pub(crate) fn resume_holder(_: i32) -> Result<u8, String> {
     Err("cannot go on as a holder: this system has no way to do it".to_owned())
 }
 
+/// Goes on in the place of a holder that has died: not here.
+pub(crate) fn succeed_holder() -> Result<u8, String> {
+    Err("cannot go on as a holder: this system has no way to do it".to_owned())
+}
+
 /// As [`own_program_unless_of`].
 pub(crate) fn check_holder_state() -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())

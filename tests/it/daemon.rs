@@ -82,6 +82,16 @@ pub(crate) fn in_both_ways(test: impl Fn()) {
     }
 }
 
+thread_local! {
+    /// Whether another holder goes on in the place of one of this test that is killed.
+    static HAS_SUCCESSOR: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The daemons that this test starts from here on get another holder when theirs is killed.
+pub(crate) fn with_succession() {
+    HAS_SUCCESSOR.set(true);
+}
+
 /// A running mainstay.
 pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
@@ -115,6 +125,9 @@ impl Daemon {
         let errors = log.try_clone().expect("the same log");
         if let Some(way) = CGROUP.get() {
             command.env("MAINSTAY_CGROUP", way);
+        }
+        if HAS_SUCCESSOR.get() {
+            command.env("MAINSTAY_SUCCESSION", "on");
         }
         let child = command
             .args(["up", "--config"])

@@ -90,6 +90,8 @@ mod stopping;
 mod strangers;
 mod streams;
 #[cfg(target_os = "linux")]
+mod succession;
+#[cfg(target_os = "linux")]
 mod takeover;
 #[cfg(target_os = "linux")]
 mod terminal;

@@ -96,6 +96,7 @@ pub(crate) async fn route(
                     .root
                     .cast(RootMsg::StopRequested { budget, requester });
             }
+            OsEvent::HolderReplaced { pid } => ctx.holder.replace(pid),
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
             OsEvent::ReloadRequested => reload_by_signal(&ctx),
             OsEvent::HolderExecuted { problem, is_last } => {

@@ -61,8 +61,11 @@ pub(crate) struct ChangeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct HolderArgs {
     /// Descriptor of what the holder knows
-    #[arg(long, value_name = "NUMBER", required_unless_present = "check")]
+    #[arg(long, value_name = "NUMBER", required_unless_present_any = ["check", "succeed"])]
     pub(crate) state: Option<i32>,
+    /// Go on in the place of a holder that has died
+    #[arg(long, conflicts_with_all = ["state", "check"])]
+    pub(crate) succeed: bool,
     /// Say whether what the standard input has could be used
     #[arg(long, conflicts_with = "state")]
     pub(crate) check: bool,

@@ -14,8 +14,9 @@ use instance::{Instance, InstancePhase, PendingExit, RunDeadlines};
 
 mod instance;
 mod stops;
+mod succession;
 
-pub use instance::RunningProcess;
+pub use instance::{RosterEntry, RunningProcess};
 
 /// Time a spawn may take to reach its exec. After that it hangs: a run with a timeout is killed,
 /// and a new runtime no longer waits for it.

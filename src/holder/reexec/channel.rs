@@ -13,15 +13,15 @@ use crate::codec::Decoder;
 
 /// The channel.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ChannelState {
-    socket: KeptFd,
-    received: Vec<u8>,
+pub(crate) struct ChannelState {
+    pub(crate) socket: KeptFd,
+    pub(crate) received: Vec<u8>,
     /// Came with it.
-    fds: Vec<KeptFd>,
+    pub(crate) fds: Vec<KeptFd>,
 }
 
 impl ChannelState {
-    pub(super) fn of(channel: &RuntimeChannel, kept: &mut KeptFds) -> Result<Self, Obstacle> {
+    pub(crate) fn of(channel: &RuntimeChannel, kept: &mut KeptFds) -> Result<Self, Obstacle> {
         let connection = channel.0.as_ref().filter(|one| one.takeover_sent);
         let Some(connection) = connection else {
             return Err(Obstacle::busy("no runtime is connected"));
@@ -36,7 +36,7 @@ impl ChannelState {
         })
     }
 
-    pub(super) fn restore(self) -> io::Result<Connection> {
+    pub(crate) fn restore(self) -> io::Result<Connection> {
         let mut decoder = Decoder::default();
         decoder.push(&self.received);
         let fds = self.fds.into_iter().map(KeptFd::take);

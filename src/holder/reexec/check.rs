@@ -26,7 +26,7 @@ const GOOD: &str = "good";
 const ANSWER_BYTES_MAX: u64 = 4096;
 
 /// Starts the check; [`EngineEvent::ReexecChecked`] follows.
-pub(super) fn start(program: OwnedFd, state: &[u8], queue: &Arc<EngineQueue>) -> io::Result<()> {
+pub(crate) fn start(program: OwnedFd, state: &[u8], queue: &Arc<EngineQueue>) -> io::Result<()> {
     let (state, queue) = (sealed(state)?, Arc::clone(queue));
     thread("reexec-check", move || {
         let problem = check(&program, &state).err();

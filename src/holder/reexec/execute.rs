@@ -12,12 +12,12 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// The verb by which a program is told to go on as a holder, and what follows it: the number of
 /// the descriptor of the state, or that only is to be said whether it could.
-pub(super) const VERB: &str = "holder";
+pub(crate) const VERB: &str = "holder";
 const STATE: &str = "--state";
-pub(super) const CHECK: &str = "--check";
+pub(crate) const CHECK: &str = "--check";
 
 /// A file in memory with this content, which no process can change.
-pub(super) fn sealed(state: &[u8]) -> io::Result<File> {
+pub(crate) fn sealed(state: &[u8]) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create(c"mainstay-holder", flags)?);
     file.write_all(state)?;
@@ -28,14 +28,14 @@ pub(super) fn sealed(state: &[u8]) -> io::Result<File> {
 }
 
 /// How this process was called: people look for that name.
-pub(super) fn own_name() -> OsString {
+pub(crate) fn own_name() -> OsString {
     std::env::args_os()
         .next()
         .unwrap_or_else(|| "mainstay".into())
 }
 
 /// Executes the program at this descriptor in this process.
-pub(super) fn execute(program: RawFd, state: &[u8]) -> io::Error {
+pub(crate) fn execute(program: RawFd, state: &[u8]) -> io::Error {
     let called = || -> io::Result<(CString, [CString; 4], File)> {
         let state = sealed(state)?;
         fcntl(&state, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -57,12 +57,12 @@ pub(super) fn execute(program: RawFd, state: &[u8]) -> io::Error {
 }
 
 /// The path of a program in a process that has it at this descriptor.
-pub(super) fn path(program: RawFd) -> String {
+pub(crate) fn path(program: RawFd) -> String {
     format!("/proc/self/fd/{program}")
 }
 
 /// The program that runs, at a number out of the way of those that children get.
-pub(super) fn own_program() -> io::Result<OwnedFd> {
+pub(crate) fn own_program() -> io::Result<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = File::options();
     let options = options.read(true).custom_flags(libc::O_PATH);

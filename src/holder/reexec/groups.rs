@@ -12,7 +12,7 @@ use crate::kernel::{Cgroup, CgroupTree};
 
 /// The subtree.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct GroupTreeState {
+pub(crate) struct GroupTreeState {
     path: PathBuf,
     view: String,
     dir: KeptFd,
@@ -22,7 +22,7 @@ pub(super) struct GroupTreeState {
 }
 
 impl GroupTreeState {
-    pub(super) fn of(tree: &CgroupTree, kept: &mut KeptFds) -> GroupTreeState {
+    pub(crate) fn of(tree: &CgroupTree, kept: &mut KeptFds) -> GroupTreeState {
         GroupTreeState {
             path: tree.path.clone(),
             view: tree.view.clone(),
@@ -33,7 +33,7 @@ impl GroupTreeState {
         }
     }
 
-    pub(super) fn restore(self) -> io::Result<CgroupTree> {
+    pub(crate) fn restore(self) -> io::Result<CgroupTree> {
         Ok(CgroupTree {
             path: self.path,
             view: self.view,
@@ -47,7 +47,7 @@ impl GroupTreeState {
 
 /// A group.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct GroupState {
+pub(crate) struct GroupState {
     dir: KeptFd,
     view: String,
     killed: bool,
@@ -55,7 +55,7 @@ pub(super) struct GroupState {
 }
 
 impl GroupState {
-    pub(super) fn of(group: &Cgroup, kept: &mut KeptFds) -> GroupState {
+    pub(crate) fn of(group: &Cgroup, kept: &mut KeptFds) -> GroupState {
         GroupState {
             dir: kept.keep(&group.dir),
             view: group.view.clone(),
@@ -64,7 +64,7 @@ impl GroupState {
         }
     }
 
-    pub(super) fn restore(self) -> io::Result<Cgroup> {
+    pub(crate) fn restore(self) -> io::Result<Cgroup> {
         Ok(Cgroup {
             dir: self.dir.take()?,
             view: self.view,

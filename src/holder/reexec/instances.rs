@@ -3,8 +3,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mainstay_process::Instance as InstanceName;
+use mainstay_process::{Exit, Instance as InstanceName};
 use serde::{Deserialize, Serialize};
 
 use super::groups::GroupState;
@@ -17,11 +18,11 @@ use crate::workers::foreign_fd::ForeignFd;
 
 /// An instance.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct InstanceState {
-    pub(super) id: u32,
+pub(crate) struct InstanceState {
+    pub(crate) id: u32,
     name: InstanceName,
-    tag: u64,
-    run: Option<RunState>,
+    pub(crate) tag: u64,
+    pub(crate) run: Option<RunState>,
     sockets: Vec<(BoundSocket, KeptFd)>,
     wants_activation: bool,
     group: Option<GroupState>,
@@ -33,21 +34,26 @@ pub(super) struct InstanceState {
 
 /// Its run.
 #[derive(Debug, Serialize, Deserialize)]
-struct RunState {
+pub(crate) struct RunState {
     generation: u64,
     first: (i32, u64),
     pid: i32,
     start_time: u64,
-    pinned: Option<KeptFd>,
+    pub(crate) pinned: Option<KeptFd>,
     ready: Option<KeptFd>,
     ready_bytes: usize,
     stdin: Option<KeptFd>,
     stream: Option<u64>,
-    mark: String,
+    pub(crate) mark: String,
     ignored: u32,
     stopping: bool,
     notifies: bool,
     drained: Option<(i32, bool)>,
+    /// It is no child of this process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherited: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    main_exit: Option<(Exit, Duration)>,
 }
 
 impl RunState {
@@ -67,6 +73,8 @@ impl RunState {
             stopping: run.stopping,
             notifies: run.notifies,
             drained: run.drained,
+            inherited: run.inherited,
+            main_exit: run.main_exit,
         }
     }
 
@@ -87,13 +95,14 @@ impl RunState {
             stopping: self.stopping,
             notifies: self.notifies,
             drained: self.drained,
-            main_exit: None,
+            main_exit: self.main_exit,
+            inherited: self.inherited,
         })
     }
 }
 
 impl InstanceState {
-    pub(super) fn of(id: u32, one: &Instance, kept: &mut KeptFds) -> InstanceState {
+    pub(crate) fn of(id: u32, one: &Instance, kept: &mut KeptFds) -> InstanceState {
         let sockets = one.sockets.kept.iter();
         InstanceState {
             id,
@@ -112,7 +121,7 @@ impl InstanceState {
         }
     }
 
-    pub(super) fn restore(self) -> io::Result<Instance> {
+    pub(crate) fn restore(self) -> io::Result<Instance> {
         let mut sockets = ActivationSockets::default();
         for (bound, fd) in self.sockets {
             let fd = Arc::new(ForeignFd::new(fd.take()?, &sockets.closer));
@@ -136,20 +145,20 @@ impl InstanceState {
 
 /// A process that was started and is not the main process any more.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FormerMainState {
-    pub(super) pid: i32,
+pub(crate) struct FormerMainState {
+    pub(crate) pid: i32,
     id: u32,
     pinned: Option<KeptFd>,
 }
 
 impl FormerMainState {
-    pub(super) fn of(pid: i32, one: &FormerMain, kept: &mut KeptFds) -> FormerMainState {
+    pub(crate) fn of(pid: i32, one: &FormerMain, kept: &mut KeptFds) -> FormerMainState {
         let pinned = one.pinned.as_ref().map(|pinned| kept.keep(&pinned.0));
         let id = one.id;
         FormerMainState { pid, id, pinned }
     }
 
-    pub(super) fn restore(self) -> io::Result<FormerMain> {
+    pub(crate) fn restore(self) -> io::Result<FormerMain> {
         let pinned = self.pinned.map(KeptFd::take).transpose()?;
         Ok(FormerMain {
             id: self.id,

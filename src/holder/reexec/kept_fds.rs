@@ -2,12 +2,14 @@
 //! Owns which they are; what they mean stands in the state.
 //! Never closes one on the loop: some came from modules.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fds::own_fd;
 use crate::workers::foreign_fd::Closer;
@@ -16,28 +18,57 @@ use crate::workers::foreign_fd::Closer;
 const FIRST: RawFd = 100;
 
 /// The number of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct KeptFd(RawFd);
 
+thread_local! {
+    /// The numbers of the descriptors that came with the record that is being read: there each
+    /// stands by its place among them.
+    static PASSED: RefCell<Option<Vec<RawFd>>> = const { RefCell::new(None) };
+}
+
+/// Reads a record, each descriptor of which stands by its place among these.
+pub(crate) fn with_passed<R>(passed: Vec<RawFd>, read: impl FnOnce() -> R) -> R {
+    PASSED.set(Some(passed));
+    let result = read();
+    PASSED.set(None);
+    result
+}
+
+impl<'de> Deserialize<'de> for KeptFd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeptFd, D::Error> {
+        let number = RawFd::deserialize(deserializer)?;
+        let missing = || D::Error::custom("a descriptor is missing");
+        PASSED.with_borrow(|passed| match passed {
+            None => Ok(KeptFd(number)),
+            Some(passed) => {
+                let place = usize::try_from(number).ok();
+                let raw = place.and_then(|place| passed.get(place).copied());
+                raw.map(KeptFd).ok_or_else(missing)
+            }
+        })
+    }
+}
+
 impl KeptFd {
-    pub(super) fn new(raw: RawFd) -> KeptFd {
+    pub(crate) fn new(raw: RawFd) -> KeptFd {
         KeptFd(raw)
     }
 
     /// A duplicate: the number itself stays as it is, for the program before.
-    pub(super) fn take(self) -> io::Result<OwnedFd> {
+    pub(crate) fn take(self) -> io::Result<OwnedFd> {
         let raw = fcntl(borrow(self.0), FcntlArg::F_DUPFD_CLOEXEC(FIRST))?;
         Ok(own_fd(raw))
     }
 
     /// Itself, if it is open.
-    pub(super) fn own(self) -> io::Result<OwnedFd> {
+    pub(crate) fn own(self) -> io::Result<OwnedFd> {
         fcntl(borrow(self.0), FcntlArg::F_GETFD)?;
         Ok(own_fd(self.0))
     }
 
-    pub(super) fn raw(self) -> RawFd {
+    pub(crate) fn raw(self) -> RawFd {
         self.0
     }
 }
@@ -45,16 +76,31 @@ impl KeptFd {
 /// All of them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct KeptFds(Vec<RawFd>);
+pub(crate) struct KeptFds(Vec<RawFd>, #[serde(skip)] bool);
 
 impl KeptFds {
-    pub(super) fn keep(&mut self, fd: &impl AsRawFd) -> KeptFd {
+    /// Descriptors that are passed to another process: each is named by its place.
+    pub(crate) fn by_place() -> KeptFds {
+        KeptFds(Vec::new(), true)
+    }
+
+    /// Descriptors that came from another process, under these numbers.
+    pub(crate) fn received(raw: Vec<RawFd>) -> KeptFds {
+        KeptFds(raw, false)
+    }
+
+    pub(crate) fn keep(&mut self, fd: &impl AsRawFd) -> KeptFd {
         self.0.push(fd.as_raw_fd());
-        KeptFd(fd.as_raw_fd())
+        let place = RawFd::try_from(self.0.len() - 1).unwrap_or(-1);
+        KeptFd(if self.1 { place } else { fd.as_raw_fd() })
+    }
+
+    pub(crate) fn raw(&self) -> &[RawFd] {
+        &self.0
     }
 
     /// Whether a program that is executed has them.
-    pub(super) fn pass_on(&self, on: bool) -> io::Result<()> {
+    pub(crate) fn pass_on(&self, on: bool) -> io::Result<()> {
         let flags = if on {
             FdFlag::empty()
         } else {
@@ -67,7 +113,7 @@ impl KeptFds {
     }
 
     /// Closes them: whatever they mean is open under other numbers. No child gets one before.
-    pub(super) fn close(mut self) {
+    pub(crate) fn close(mut self) {
         let _ = self.pass_on(false); // all are open: duplicates were made
         self.0.sort_unstable();
         self.0.dedup();

@@ -3,21 +3,21 @@
 //! Never leaves the holder half way: a program that cannot go on is not executed, or executes the
 //! one before.
 
-mod channel;
+pub(crate) mod channel;
 mod check;
 mod execute;
-mod groups;
+pub(crate) mod groups;
 mod hand_over;
-mod instances;
-mod kept_fds;
+pub(crate) mod instances;
+pub(crate) mod kept_fds;
 mod notify;
-mod notify_state;
-mod output;
+pub(crate) mod notify_state;
+pub(crate) mod output;
 mod pass_fds;
 mod request;
-mod restore;
-mod state;
-mod system;
+pub(crate) mod restore;
+pub(crate) mod state;
+pub(crate) mod system;
 
 pub use check::check_state;
 pub(crate) use notify_state::{HandedOver, NotifyThreadState};

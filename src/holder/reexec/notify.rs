@@ -22,14 +22,14 @@ use crate::workers::notify_source::Source;
 use crate::workers::notify_thread::NotifyThread;
 
 /// The thread waits until this is dropped.
-pub(super) struct NotifyPause {
+pub(crate) struct NotifyPause {
     state: NotifyThreadState<usize>,
     fds: Vec<ForeignFd>,
     _continues: SyncSender<()>,
 }
 
 impl NotifyPause {
-    pub(super) fn into_state(
+    pub(crate) fn into_state(
         self,
         kept: &mut KeptFds,
     ) -> (NotifyThreadState<KeptFd>, (Vec<ForeignFd>, SyncSender<()>)) {
@@ -41,7 +41,7 @@ impl NotifyPause {
 
 impl NotifyReceiver {
     /// Has the thread wait, and takes what it has.
-    pub(super) fn pause(&self) -> Result<NotifyPause, Obstacle> {
+    pub(crate) fn pause(&self) -> Result<NotifyPause, Obstacle> {
         let (reply, replied) = sync_channel(1);
         let (continues, goes_on) = sync_channel(1);
         self.send(Command::HandOver(reply, goes_on));
@@ -59,7 +59,7 @@ impl NotifyReceiver {
     }
 
     /// Gives a thread that has just been started what another one had.
-    pub(super) fn resume(&self, state: NotifyThreadState<KeptFd>) -> io::Result<()> {
+    pub(crate) fn resume(&self, state: NotifyThreadState<KeptFd>) -> io::Result<()> {
         let mut raw: Vec<RawFd> = Vec::new();
         let state = state.map(|fd| {
             raw.push(fd.raw());

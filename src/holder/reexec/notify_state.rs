@@ -17,33 +17,33 @@ pub(crate) type HandedOver = Result<(NotifyThreadState<usize>, usize), Obstacle>
 /// program.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NotifyThreadState<F> {
-    pub(super) sources: Vec<SourceState<F>>,
-    pub(super) stored: Vec<StoredState<F>>,
+    pub(crate) sources: Vec<SourceState<F>>,
+    pub(crate) stored: Vec<StoredState<F>>,
 }
 
 /// The notify socket of a run.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SourceState<F> {
-    pub(super) id: u32,
-    pub(super) generation: u64,
-    pub(super) name: Instance,
-    pub(super) uid: u32,
-    pub(super) socket: F,
-    pub(super) path: PathBuf,
-    pub(super) tree: Option<RunTree>,
+pub(crate) struct SourceState<F> {
+    pub(crate) id: u32,
+    pub(crate) generation: u64,
+    pub(crate) name: Instance,
+    pub(crate) uid: u32,
+    pub(crate) socket: F,
+    pub(crate) path: PathBuf,
+    pub(crate) tree: Option<RunTree>,
 }
 
 /// What a module has stored for its next run.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct StoredState<F> {
-    pub(super) id: u32,
-    pub(super) name: String,
-    pub(super) watched: bool,
-    pub(super) fd: F,
+pub(crate) struct StoredState<F> {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) watched: bool,
+    pub(crate) fd: F,
 }
 
 impl<F> NotifyThreadState<F> {
-    pub(super) fn map<G>(self, mut to: impl FnMut(F) -> G) -> NotifyThreadState<G> {
+    pub(crate) fn map<G>(self, mut to: impl FnMut(F) -> G) -> NotifyThreadState<G> {
         let sources = self.sources.into_iter().map(|one| SourceState {
             id: one.id,
             generation: one.generation,

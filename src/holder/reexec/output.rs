@@ -19,23 +19,23 @@ use crate::workers::tap_replay::TapReplay;
 
 /// All output.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct OutputState {
-    streams: Vec<StreamState>,
-    last_key: u64,
-    logs: Vec<LogState>,
-    max_bytes: u64,
-    keep: u32,
+pub(crate) struct OutputState {
+    pub(crate) streams: Vec<StreamState>,
+    pub(crate) last_key: u64,
+    pub(crate) logs: Vec<LogState>,
+    pub(crate) max_bytes: u64,
+    pub(crate) keep: u32,
 }
 
 /// What a run writes.
 #[derive(Debug, Serialize, Deserialize)]
-struct StreamState {
-    key: u64,
+pub(crate) struct StreamState {
+    pub(crate) key: u64,
     /// The first pipe. None: the process has closed it.
     fd: Option<KeptFd>,
     #[serde(default, skip_serializing_if = "StdStream::is_both")]
     stream: StdStream,
-    id: u32,
+    pub(crate) id: u32,
     generation: u64,
     name: Instance,
     told: Option<Vec<u8>>,
@@ -46,6 +46,21 @@ struct StreamState {
     errors: Option<PipeState>,
     tap_replay: String,
     tap_lost: u64,
+}
+
+impl LogState {
+    /// The log of a run that goes on, whose begin is in it.
+    pub(crate) fn of_running(stream: &StreamState) -> LogState {
+        LogState {
+            name: stream.name.clone(),
+            marks: Vec::new(),
+            wrote: stream.generation,
+            total_dropped: 0,
+            errno: None,
+            reason: None,
+            reported: false,
+        }
+    }
 }
 
 /// A pipe.
@@ -74,9 +89,31 @@ impl PipeState {
     }
 }
 
+impl StreamState {
+    /// Without what was sent into its tap.
+    pub(crate) fn of(key: u64, one: &OutputStream, kept: &mut KeptFds) -> Option<StreamState> {
+        let mut pipes = one.pipes.iter().map(|pipe| PipeState::of(pipe, kept));
+        let first = pipes.next()?;
+        Some(StreamState {
+            key,
+            fd: first.fd,
+            stream: first.stream,
+            id: one.id,
+            generation: one.generation,
+            name: one.name.clone(),
+            told: one.told.clone(),
+            tapped: one.tapped,
+            line: first.line,
+            errors: pipes.next(),
+            tap_replay: String::new(),
+            tap_lost: one.tap_lost,
+        })
+    }
+}
+
 /// The log of an instance, all of whose bytes are written.
 #[derive(Debug, Serialize, Deserialize)]
-struct LogState {
+pub(crate) struct LogState {
     name: Instance,
     marks: Vec<LogMark>,
     wrote: u64,
@@ -88,7 +125,7 @@ struct LogState {
 
 impl LogWriter {
     /// Has all written that is here, and keeps the writer from more.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &self,
         within: Duration,
     ) -> Result<MutexGuard<'_, LogWriterState>, Obstacle> {
@@ -113,13 +150,13 @@ impl LogWriter {
 
 impl OutputDrain {
     /// Nothing is read while this is held.
-    pub(super) fn pause(&self) -> MutexGuard<'_, Streams> {
+    pub(crate) fn pause(&self) -> MutexGuard<'_, Streams> {
         lock(&self.streams)
     }
 }
 
 impl OutputState {
-    pub(super) fn of(
+    pub(crate) fn of(
         streams: &Streams,
         logs: &LogWriterState,
         kept: &mut KeptFds,
@@ -128,22 +165,9 @@ impl OutputState {
             return Err(Obstacle::busy("the output of a run that has ended is read"));
         }
         let stream = |(key, one): (&u64, &OutputStream)| {
-            let mut pipes = one.pipes.iter().map(|pipe| PipeState::of(pipe, kept));
-            let first = pipes.next()?;
-            Some(StreamState {
-                key: *key,
-                fd: first.fd,
-                stream: first.stream,
-                id: one.id,
-                generation: one.generation,
-                name: one.name.clone(),
-                told: one.told.clone(),
-                tapped: one.tapped,
-                line: first.line,
-                errors: pipes.next(),
-                tap_replay: one.kept.text(),
-                tap_lost: one.tap_lost,
-            })
+            let mut state = StreamState::of(*key, one, kept)?;
+            state.tap_replay = one.kept.text();
+            Some(state)
         };
         let log = |(name, one): (&Instance, &PendingOutput)| LogState {
             name: name.clone(),
@@ -164,7 +188,7 @@ impl OutputState {
     }
 
     /// Gives all of it to a drain that has just been started, and to its writer.
-    pub(super) fn restore(self, drain: &Arc<OutputDrain>) -> io::Result<()> {
+    pub(crate) fn restore(self, drain: &Arc<OutputDrain>) -> io::Result<()> {
         let mut logs = lock(&drain.shelf.state);
         (logs.max_bytes, logs.keep) = (self.max_bytes, self.keep);
         for log in self.logs {

@@ -12,7 +12,7 @@ use crate::frame::send_fds;
 use crate::kernel::control_space;
 
 /// How long all of them may take.
-pub(super) const PASS_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const PASS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn wait(socket: &impl AsFd, flags: PollFlags, end: Instant) -> io::Result<()> {
     let left = end.saturating_duration_since(Instant::now());
@@ -28,7 +28,7 @@ fn wait(socket: &impl AsFd, flags: PollFlags, end: Instant) -> io::Result<()> {
 }
 
 /// Sends them, in their order.
-pub(super) fn pass(socket: &(impl AsFd + AsRawFd), fds: &[RawFd]) -> io::Result<()> {
+pub(crate) fn pass(socket: &(impl AsFd + AsRawFd), fds: &[RawFd]) -> io::Result<()> {
     let end = Instant::now() + PASS_TIMEOUT;
     for part in fds.chunks(MAX_FDS) {
         while let Err(problem) = send_fds(socket, &[0], part) {
@@ -43,7 +43,7 @@ pub(super) fn pass(socket: &(impl AsFd + AsRawFd), fds: &[RawFd]) -> io::Result<
 }
 
 /// Receives so many; messages without descriptors are ignored.
-pub(super) fn receive(socket: &(impl AsFd + AsRawFd), count: usize) -> io::Result<Vec<OwnedFd>> {
+pub(crate) fn receive(socket: &(impl AsFd + AsRawFd), count: usize) -> io::Result<Vec<OwnedFd>> {
     let (end, mut control) = (Instant::now() + PASS_TIMEOUT, control_space());
     let mut fds = Vec::new();
     while fds.len() < count {

@@ -11,11 +11,11 @@ const REST_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What waits for a file system or a peer, perhaps for ever.
-pub(super) const CLOSING: &str = "descriptors that came from modules are being closed";
+pub(crate) const CLOSING: &str = "descriptors that came from modules are being closed";
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// The program has not been asked.
     New,
     /// A child of it reads the state.
@@ -27,14 +27,14 @@ pub(super) enum Phase {
 /// The request.
 #[derive(Debug)]
 pub(crate) struct ReexecRequest {
-    pub(super) number: u64,
-    pub(super) program: OwnedFd,
-    pub(super) phase: Phase,
-    pub(super) until: Instant,
+    pub(crate) number: u64,
+    pub(crate) program: OwnedFd,
+    pub(crate) phase: Phase,
+    pub(crate) until: Instant,
 }
 
 impl ReexecRequest {
-    pub(super) fn new(number: u64, program: OwnedFd) -> ReexecRequest {
+    pub(crate) fn new(number: u64, program: OwnedFd) -> ReexecRequest {
         ReexecRequest {
             number,
             program,
@@ -44,7 +44,7 @@ impl ReexecRequest {
     }
 
     /// The program understands the state.
-    pub(super) fn checked(&mut self) {
+    pub(crate) fn checked(&mut self) {
         self.phase = Phase::Checked;
         self.until = Instant::now() + REST_TIMEOUT;
     }
@@ -65,7 +65,7 @@ pub(crate) enum Obstacle {
 }
 
 impl Obstacle {
-    pub(super) fn busy(why: &str) -> Obstacle {
+    pub(crate) fn busy(why: &str) -> Obstacle {
         Obstacle::Busy(why.to_owned())
     }
 }

@@ -86,7 +86,7 @@ fn return_to(back: &WayBack, text: &[u8], problem: String) -> String {
     }
 }
 
-fn restore(
+pub(crate) fn restore(
     state: HolderState,
     roster: Roster,
     supervisor: RuntimeSupervisor,
@@ -101,6 +101,9 @@ fn restore(
     };
     let mut engine = Engine::new(supervisor, options, nofile)?;
     engine.watch(&runtime.signals, poll_key::SIGNALS)?;
+    if let Some(pinned) = &runtime.pinned {
+        engine.watch(pinned, poll_key::RUNTIME)?;
+    }
     engine.runtime = Some(Box::new(runtime));
     engine.service_manager = ServiceManager::from_environment(monotonic());
     engine.inherited_children = state.inherited_children.into_iter().collect();

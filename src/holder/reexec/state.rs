@@ -20,50 +20,50 @@ const VERSION: u32 = 1;
 
 /// Of every version, whatever else it says: the way back.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct WayBack {
-    pub(super) version: u32,
+pub(crate) struct WayBack {
+    pub(crate) version: u32,
     /// The number of the request.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// The program that wrote this.
-    pub(super) program: KeptFd,
+    pub(crate) program: KeptFd,
     /// Why the program that was executed could not go on.
     #[serde(default)]
-    pub(super) problem: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 /// What a holder knows.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct HolderState {
+pub(crate) struct HolderState {
     #[serde(flatten)]
-    pub(super) back: WayBack,
+    pub(crate) back: WayBack,
     /// Every descriptor that is named below.
-    pub(super) kept: KeptFds,
+    pub(crate) kept: KeptFds,
     /// The limits of open files for modules: soft and hard.
-    pub(super) nofile: (u64, u64),
-    pub(super) setup: HolderSetup,
-    pub(super) dirs: DirsState,
+    pub(crate) nofile: (u64, u64),
+    pub(crate) setup: HolderSetup,
+    pub(crate) dirs: DirsState,
     /// None: trees are walked.
-    pub(super) groups: Option<GroupTreeState>,
+    pub(crate) groups: Option<GroupTreeState>,
     /// The secret of the state directory.
-    pub(super) mark: String,
-    pub(super) output: OutputState,
+    pub(crate) mark: String,
+    pub(crate) output: OutputState,
     /// None: no run has sent anything yet.
-    pub(super) notify: Option<NotifyThreadState<KeptFd>>,
-    pub(super) instances: Vec<InstanceState>,
-    pub(super) former_mains: Vec<FormerMainState>,
-    pub(super) roster: Value,
-    pub(super) supervisor: Value,
-    pub(super) runtime: RuntimeState,
-    pub(super) channel: ChannelState,
+    pub(crate) notify: Option<NotifyThreadState<KeptFd>>,
+    pub(crate) instances: Vec<InstanceState>,
+    pub(crate) former_mains: Vec<FormerMainState>,
+    pub(crate) roster: Value,
+    pub(crate) supervisor: Value,
+    pub(crate) runtime: RuntimeState,
+    pub(crate) channel: ChannelState,
     /// The first that was given, and the next.
-    pub(super) tags: (u64, u64),
-    pub(super) inherited_children: Vec<(i32, u64)>,
-    pub(super) up_since: u64,
-    pub(super) strays_due: bool,
+    pub(crate) tags: (u64, u64),
+    pub(crate) inherited_children: Vec<(i32, u64)>,
+    pub(crate) up_since: u64,
+    pub(crate) strays_due: bool,
 }
 
 impl WayBack {
-    pub(super) fn new(number: u64, program: KeptFd) -> WayBack {
+    pub(crate) fn new(number: u64, program: KeptFd) -> WayBack {
         WayBack {
             version: VERSION,
             number,
@@ -78,7 +78,7 @@ impl HolderState {
     ///
     /// # Errors
     /// In a sentence: it is of another version, or not what this program expects.
-    pub(super) fn parse(text: &[u8]) -> Result<(HolderState, Roster, RuntimeSupervisor), String> {
+    pub(crate) fn parse(text: &[u8]) -> Result<(HolderState, Roster, RuntimeSupervisor), String> {
         let say = |problem: serde_json::Error| {
             format!("it cannot read the state of this holder: {problem}")
         };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept_fds::{KeptFd, KeptFds};
 use crate::dir::Dir;
-use crate::kernel::Program;
+use crate::kernel::{ProcessHandle, Program};
 use crate::messages::HolderSetup;
 use crate::runtime_command::RuntimeCommand;
 use crate::runtime_process::RuntimeProcess;
@@ -22,7 +22,7 @@ use crate::workers::dir_keeper::{DirKeeper, State};
 
 /// What is claimed.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct DirsState {
+pub(crate) struct DirsState {
     setup: HolderSetup,
     state: LockedDirState,
     run: LockedDirState,
@@ -60,7 +60,7 @@ impl LockedDirState {
 }
 
 impl DirsState {
-    pub(super) fn of(dirs: &ClaimedDirs, kept: &mut KeptFds) -> DirsState {
+    pub(crate) fn of(dirs: &ClaimedDirs, kept: &mut KeptFds) -> DirsState {
         let [control, module] = &dirs.sockets;
         DirsState {
             setup: dirs.setup.clone(),
@@ -71,7 +71,7 @@ impl DirsState {
         }
     }
 
-    pub(super) fn restore(self) -> io::Result<ClaimedDirs> {
+    pub(crate) fn restore(self) -> io::Result<ClaimedDirs> {
         let socket = |(fd, file): (KeptFd, _), name| -> io::Result<BoundSocket> {
             let fd = fd.take()?;
             Ok(BoundSocket { fd, name, file })
@@ -90,7 +90,7 @@ impl DirsState {
 
 impl DirKeeper {
     /// What is claimed, with nothing left to write, while the thread waits.
-    pub(super) fn pause(&self, within: Duration) -> Option<MutexGuard<'_, Option<ClaimedDirs>>> {
+    pub(crate) fn pause(&self, within: Duration) -> Option<MutexGuard<'_, Option<ClaimedDirs>>> {
         let end = Instant::now() + within;
         while Instant::now() < end {
             if let Ok(dirs) = self.0.dirs.try_lock()
@@ -110,17 +110,20 @@ fn is_done(state: &State) -> bool {
 
 /// The process of the runtime, and how the next one is started.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RuntimeState {
+pub(crate) struct RuntimeState {
     name: OsString,
     args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     program: KeptFd,
     pid: i32,
+    /// Where it is no child of this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pinned: Option<KeptFd>,
 }
 
 impl RuntimeState {
     /// None while it is not there.
-    pub(super) fn of(runtime: &RuntimeProcess, kept: &mut KeptFds) -> Option<RuntimeState> {
+    pub(crate) fn of(runtime: &RuntimeProcess, kept: &mut KeptFds) -> Option<RuntimeState> {
         let pid = runtime.pid.filter(|_| runtime.starting.is_none())?;
         let command = &runtime.command;
         Some(RuntimeState {
@@ -129,10 +132,20 @@ impl RuntimeState {
             env: command.env.clone(),
             program: kept.keep(&runtime.program.fd()?),
             pid,
+            pinned: runtime.pinned.as_ref().map(|one| kept.keep(&one.0)),
         })
     }
 
-    pub(super) fn restore(self) -> io::Result<RuntimeProcess> {
+    /// With this descriptor of it.
+    pub(crate) fn with_handle(self, pinned: Option<KeptFd>) -> RuntimeState {
+        RuntimeState { pinned, ..self }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn restore(self) -> io::Result<RuntimeProcess> {
         let command = RuntimeCommand {
             program: self.name.into(),
             args: self.args,
@@ -141,6 +154,8 @@ impl RuntimeState {
         let program = Program::from(self.program.take()?);
         let mut runtime = RuntimeProcess::with_program(command, program)?;
         runtime.pid = Some(self.pid);
+        let pinned = self.pinned.map(KeptFd::take).transpose()?;
+        runtime.pinned = pinned.map(ProcessHandle);
         Ok(runtime)
     }
 }

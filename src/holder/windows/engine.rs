@@ -242,7 +242,8 @@ impl Engine {
             }
             HolderRequest::Reexec { number } => self.refuse_reexec(number),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
-            HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
+            // That it was read is what counts.
+            HolderRequest::Pong | HolderRequest::Mirror { .. } | HolderRequest::Other => {}
             HolderRequest::Stopping { within_ms } => {
                 let timeout = Duration::from_millis(within_ms);
                 self.supervisor.stop_started(monotonic(), timeout);

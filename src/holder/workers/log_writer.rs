@@ -109,6 +109,12 @@ impl LogWriter {
         Ok(shelf)
     }
 
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limits(&self) -> (u64, u32) {
+        let state = lock(&self.state);
+        (state.max_bytes, state.keep)
+    }
+
     pub(crate) fn set_limits(&self, max_bytes: u64, keep: u32) {
         let mut state = lock(&self.state);
         (state.max_bytes, state.keep) = (max_bytes, keep);

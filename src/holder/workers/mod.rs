@@ -23,6 +23,8 @@ pub(crate) mod notify;
 pub(crate) mod notify_allowance;
 #[cfg(unix)]
 pub(crate) mod notify_command;
+#[cfg(target_os = "linux")]
+pub(crate) mod notify_mirror;
 #[cfg(unix)]
 pub(crate) mod notify_receiver;
 #[cfg(unix)]

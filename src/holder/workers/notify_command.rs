@@ -17,6 +17,10 @@ use mainstay_process::Instance;
 use crate::reexec::{HandedOver, NotifyThreadState};
 use crate::workers::membership::RunTree;
 
+/// In the place of an instance: the socket is the one to which all is sent.
+#[cfg(target_os = "linux")]
+pub(super) const MIRROR: u32 = u32::MAX;
+
 /// What is requested of the thread.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -46,6 +50,22 @@ pub(crate) enum Command {
         SyncSender<()>,
         SyncSender<io::Result<()>>,
     ),
+}
+
+#[cfg(target_os = "linux")]
+impl Command {
+    /// The instance whose socket or store it may change.
+    pub(super) fn instance(&self) -> Option<u32> {
+        match self {
+            Command::Bind { id, .. }
+            | Command::Open { id, .. }
+            | Command::Close(id, _)
+            | Command::Forget(id) => Some(*id),
+            Command::Drain(..) | Command::Restore | Command::HandOver(..) | Command::Resume(..) => {
+                None
+            }
+        }
+    }
 }
 
 /// What both sides use: no descriptor, for they do not share a table.

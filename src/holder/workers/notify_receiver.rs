@@ -19,11 +19,17 @@ use crate::frame::send_fds;
 use crate::kernel::{SOCKET, thread_with_own_table};
 use crate::threads::lock;
 use crate::workers::membership::RunTree;
+#[cfg(target_os = "linux")]
+use crate::workers::notify_command::MIRROR;
 use crate::workers::notify_command::{Command, Shared};
 use crate::workers::notify_thread::NotifyThread;
 
 /// How long a spawner thread waits for the notify thread.
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the thread may take to make room for that.
+#[cfg(target_os = "linux")]
+const MIRROR_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The thread, of other threads.
 #[derive(Debug)]
@@ -116,6 +122,16 @@ impl NotifyReceiver {
                 Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
                 Err(problem) => return Err(problem),
             }
+        }
+    }
+
+    /// What it has is sent to this socket too, now and at each change.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mirror_to(&self, socket: &OwnedFd) {
+        let to = MIRROR.to_ne_bytes();
+        let end = Instant::now() + MIRROR_TIMEOUT;
+        while send_fds(&self.control, &to, &[socket.as_raw_fd()]).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1)); // its queue is full: it is awake
         }
     }
 

@@ -22,7 +22,11 @@ use crate::workers::membership::{Membership, RunTree};
 use crate::workers::notify::{
     NotifyDatagram, RECEIVE_BUFFER_BYTES, draw_path, has_line, open_socket, receive, value,
 };
+#[cfg(target_os = "linux")]
+use crate::workers::notify_command::MIRROR;
 use crate::workers::notify_command::{Command, Shared};
+#[cfg(target_os = "linux")]
+use crate::workers::notify_mirror::NotifyMirror;
 use crate::workers::notify_source::{EXEC_POLL_INTERVAL, InstanceFds, Source};
 use crate::workers::reports::{NewMain, NotifyMessage};
 
@@ -61,6 +65,8 @@ pub(crate) struct NotifyThread {
     /// What is left of the lookups of each user, and since when.
     lookups: HashMap<u32, (usize, Instant)>,
     buffer: Vec<u8>,
+    #[cfg(target_os = "linux")]
+    pub(crate) mirror: NotifyMirror,
 }
 
 impl NotifyThread {
@@ -80,6 +86,8 @@ impl NotifyThread {
             instances: HashMap::new(),
             lookups: HashMap::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES],
+            #[cfg(target_os = "linux")]
+            mirror: NotifyMirror::default(),
         })
     }
 
@@ -91,6 +99,8 @@ impl NotifyThread {
             self.read_control();
             let commands = std::mem::take(&mut *lock(&self.shared.commands));
             for command in commands {
+                #[cfg(target_os = "linux")]
+                self.mirror.changed(command.instance());
                 self.obey(command);
             }
             for key in keys.into_iter().filter(|key| *key != CONTROL) {
@@ -103,6 +113,8 @@ impl NotifyThread {
                 }
             }
             self.retry();
+            #[cfg(target_os = "linux")]
+            self.update_mirror();
         }
     }
 
@@ -111,7 +123,13 @@ impl NotifyThread {
         self.sources
             .values()
             .filter_map(|one| one.timeout(now))
+            .chain(self.mirror_timeout())
             .min()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn mirror_timeout(&self) -> Option<Duration> {
+        None
     }
 
     /// A message that brings a socket names the instance whose store is to be sent there.
@@ -120,6 +138,11 @@ impl NotifyThread {
         while let Ok(received) = receive_message(&self.control, &mut id, &mut control) {
             let id = u32::from_ne_bytes(id);
             let fds = self.instances.get(&id);
+            #[cfg(target_os = "linux")]
+            if id == MIRROR {
+                self.mirror_all(received.fds.into_iter().next());
+                continue;
+            }
             for socket in received.fds {
                 let stored = fds.iter().flat_map(|fds| fds.store.fds());
                 let (keys, raw): (Vec<_>, Vec<_>) = stored
@@ -149,6 +172,8 @@ impl NotifyThread {
     }
 
     pub(crate) fn publish_store(&self, id: u32) {
+        #[cfg(target_os = "linux")]
+        self.mirror.stored(id);
         let names = self.instances.get(&id).map(|fds| fds.store.names());
         let mut stored = lock(&self.shared.stored);
         match names.filter(|names| !names.is_empty()) {

@@ -208,6 +208,14 @@ impl OutputDrain {
     }
 
     /// The process ended: reads what it left.
+    /// What is read of an instance.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keys_of(&self, id: u32) -> Vec<u64> {
+        let streams = lock(&self.streams);
+        let of = streams.by_key.iter().filter(|(_, one)| one.id == id);
+        of.map(|(key, _)| *key).collect()
+    }
+
     pub(crate) fn finish(&self, key: u64, exit: Exit) -> FinishResult {
         let mut streams = lock(&self.streams);
         let streams = &mut *streams;

@@ -291,10 +291,13 @@ pub(crate) fn own_ancestors() -> HashSet<i32> {
 
 /// Kills whatever carries a mark that begins so, in this namespace of processes.
 pub(crate) fn sweep_marked(prefix: &str) {
-    let spared = own_ancestors();
     let start = mark_variable(prefix);
+    kill_marked(&|variable| variable.starts_with(&start));
+}
+
+fn kill_marked(is: &dyn Fn(&[u8]) -> bool) {
+    let spared = own_ancestors();
     let is_stale = |one: &ProcessInfo| {
-        let is = |variable: &[u8]| variable.starts_with(&start);
         kernel::has_variable(one.pid, is) == Ok(true) && kernel::is_in_own_namespace(one.pid)
     };
     for _ in 0..ROUNDS {
@@ -311,6 +314,15 @@ pub(crate) fn sweep_marked(prefix: &str) {
             kernel::signal_verified(process, libc::SIGKILL);
         }
     }
+}
+
+/// Kills whatever carries a mark that begins so and is none of these, in this namespace of
+/// processes: what an earlier holder had started and nobody was told of.
+#[cfg(target_os = "linux")]
+pub(crate) fn sweep_unknown(prefix: &str, known: &HashSet<String>) {
+    let start = mark_variable(prefix);
+    let known: HashSet<Vec<u8>> = known.iter().map(|mark| mark_variable(mark)).collect();
+    kill_marked(&|variable| variable.starts_with(&start) && !known.contains(variable));
 }
 
 /// The thread that sweeps, so that the loop continues meanwhile.

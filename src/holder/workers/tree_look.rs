@@ -62,6 +62,14 @@ impl TreeStops {
         self.pause = LOOK_INTERVAL_MIN;
     }
 
+    /// Goes on with one whose processes were sent the signal by an earlier holder.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn resume(&mut self, id: u32) {
+        self.ids.insert(id, None);
+        self.next = Some(Instant::now());
+        self.pause = LOOK_INTERVAL_MIN;
+    }
+
     pub(crate) fn start(&mut self, looks: Vec<TreeLook>, queue: &Arc<EngineQueue>) {
         self.in_flight = Some(Instant::now() + LOOK_TIMEOUT);
         if self.jobs.is_none() {

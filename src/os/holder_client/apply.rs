@@ -16,6 +16,9 @@ impl HolderClient {
             return None;
         }
         let generation = event.generation;
+        if self.successor.has_begun() && self.is_known(&event) {
+            return None; // the holder before has told it
+        }
         let mut slots = lock(&self.slots);
         match &event.what {
             ProcessEventKind::Spawned { pid, start_time } => {
@@ -58,6 +61,24 @@ impl HolderClient {
         }
         drop(slots);
         Some(event)
+    }
+
+    /// Whether a start or an end was reported before.
+    fn is_known(&self, event: &ProcessEvent) -> bool {
+        let slots = lock(&self.slots);
+        let Some(slot) = slots.get(&event.instance) else {
+            return false;
+        };
+        let alive = slot.alive.filter(|one| one.generation == event.generation);
+        let ended = slot.last_exit.as_ref();
+        let ended = ended.is_some_and(|exit| exit.generation == event.generation);
+        match &event.what {
+            ProcessEventKind::Spawned { pid, .. } => {
+                ended || alive.is_some_and(|alive| alive.pid == *pid)
+            }
+            ProcessEventKind::Exited(_) => ended && alive.is_none(),
+            _ => false,
+        }
     }
 
     fn finish_command(&self, event: &ProcessEvent) {

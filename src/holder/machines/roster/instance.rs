@@ -87,6 +87,11 @@ pub(super) struct Instance {
     pub(super) forgotten: bool,
 }
 
+/// One instance, as it is passed on to a holder that goes on in the place of this one.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct RosterEntry(pub(super) Instance);
+
 impl Instance {
     pub(super) fn new(name: InstanceName) -> Instance {
         Instance {

@@ -1,0 +1,265 @@
+//! Another holder in the place of one that has died: it is started here, and passed what the one
+//! before had given duplicates of. Owns them, and the requests that nobody has performed.
+//! Never starts one while the other lives, after an exit on purpose, or without end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mainstay_holder::messages::{CHANNEL_FD, HolderRequest, MirrorRecord, TakeoverState};
+use mainstay_policy::MonoTime;
+
+use super::channel::write_requests;
+use super::notify_mirror::NotifyParts;
+use super::{HolderClient, lock};
+use crate::os::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
+use crate::os::{OsEvent, machine, succession};
+
+/// The record of what belongs to no instance.
+const BASE: u32 = 0;
+/// How long a holder that has closed its end may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// So many are started within this time: one that dies again and again is not to be helped.
+const STARTS_MAX: usize = 10;
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
+/// Bytes of requests, roughly, that are kept for the next holder.
+const UNPERFORMED_MAX: usize = 65_536;
+
+/// Requests that were sent, in their order, until the holder says that they are performed.
+#[derive(Default)]
+pub(super) struct Unperformed {
+    /// Of the last request.
+    last: u64,
+    /// None: nobody could go on.
+    queue: Option<VecDeque<(u64, HolderRequest, Vec<PassedFd>)>>,
+}
+
+impl Unperformed {
+    pub(super) fn push(&mut self, request: &HolderRequest, fds: &[PassedFd]) {
+        self.last += 1;
+        let Some(queue) = &mut self.queue else {
+            return;
+        };
+        let fds = fds.iter().map(OwnedFd::try_clone).collect();
+        match fds {
+            Ok(fds) if queue.len() < UNPERFORMED_MAX => {
+                queue.push_back((self.last, request.clone(), fds));
+            }
+            Ok(_) | Err(_) => self.queue = None,
+        }
+    }
+
+    /// All up to this one are.
+    pub(super) fn performed(&mut self, number: u64) {
+        let queue = self.queue.iter_mut();
+        for queue in queue {
+            while queue.front().is_some_and(|(one, ..)| *one <= number) {
+                queue.pop_front();
+            }
+        }
+    }
+}
+
+/// What a successor needs.
+pub(super) struct Successor {
+    is_possible: bool,
+    holder: Mutex<Option<machine::VerifiedProcess>>,
+    records: Mutex<BTreeMap<u32, (MirrorRecord, Vec<OwnedFd>)>>,
+    notify: Arc<NotifyParts>,
+    starts: Mutex<VecDeque<MonoTime>>,
+    count: AtomicU32,
+}
+
+impl Successor {
+    pub(super) fn of(known: &TakeoverState) -> Successor {
+        let is_alone = known.can_reexec && known.holder_pid != std::process::id();
+        Successor {
+            is_possible: is_alone && succession::obstacle().is_none(),
+            holder: Mutex::new(machine::VerifiedProcess::now(known.holder_pid)),
+            records: Mutex::default(),
+            notify: Arc::default(),
+            starts: Mutex::default(),
+            count: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether this runtime has had another holder.
+    pub(super) fn has_begun(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Keeps a part of what the holder has, with its descriptors.
+    pub(super) fn keep(&self, record: &MirrorRecord, hearing: &mut HolderReader) {
+        let fds = hearing.take_fds(record.fds);
+        let mut records = lock(&self.records);
+        match (fds, &record.text) {
+            (Some(fds), Some(_)) => drop(records.insert(record.id, (record.clone(), fds))),
+            (Some(_), None) if record.id != BASE => drop(records.remove(&record.id)),
+            (Some(_) | None, _) => records.clear(), // none, rather than one without a part
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let (mut starts, now) = (lock(&self.starts), machine::monotonic());
+        while starts
+            .front()
+            .is_some_and(|at| now.since(*at) > STARTS_WITHIN)
+        {
+            starts.pop_front();
+        }
+        let is_due = starts.len() < STARTS_MAX && lock(&self.records).contains_key(&BASE);
+        starts.extend(is_due.then_some(now));
+        is_due
+    }
+
+    /// What the next holder is passed before anything else.
+    fn frames(&self) -> io::Result<Outbox> {
+        let mut outbox = Outbox::default();
+        let failed = |problem: mainstay_holder::FrameError| io::Error::other(problem.to_string());
+        for (record, fds) in lock(&self.records).values() {
+            let fds = fds.iter().map(OwnedFd::try_clone);
+            let fds = fds.collect::<io::Result<_>>()?;
+            outbox.push(&Some(record), fds).map_err(failed)?;
+        }
+        self.notify.read_rest();
+        for (record, fds) in self.notify.records()? {
+            outbox.push(&Some(record), fds).map_err(failed)?;
+        }
+        let end: Option<MirrorRecord> = None;
+        outbox.push(&end, Vec::new()).map_err(failed)?;
+        Ok(outbox)
+    }
+}
+
+impl HolderClient {
+    /// Asks the holder for duplicates of all that it keeps.
+    pub(super) fn request_mirror(&self) {
+        if !self.successor.is_possible {
+            return;
+        }
+        let Ok(notify) = self.successor.notify.connect() else {
+            return; // for want of descriptors
+        };
+        let number = {
+            let unperformed = &mut lock(&self.out).unperformed;
+            unperformed.queue.get_or_insert_default();
+            unperformed.last + 1
+        };
+        self.send_request_with(&HolderRequest::Mirror { number }, vec![notify]);
+    }
+
+    /// Starts another holder in the place of one that has died. False: there is none.
+    pub(super) async fn succeed(self: &Arc<Self>, hearing: &mut HolderReader) -> bool {
+        if !self.successor.is_possible {
+            return false;
+        }
+        let holder = lock(&self.successor.holder).take(); // None: it was gone at once
+        if let Some(holder) = holder
+            && tokio::time::timeout(GONE_WITHIN, holder.ended())
+                .await
+                .is_err()
+        {
+            return false;
+        }
+        while self.successor.is_due() {
+            match self.start_holder(hearing).await {
+                Ok(pid) => {
+                    tracing::warn!(pid, "the holder has died: another one goes on in its place");
+                    let replaced = OsEvent::HolderReplaced { pid };
+                    return self.facts.send(replaced).await.is_ok();
+                }
+                Err(error) => tracing::error!(%error, "cannot start another holder"),
+            }
+        }
+        false
+    }
+
+    async fn start_holder(self: &Arc<Self>, hearing: &mut HolderReader) -> io::Result<u32> {
+        let mut frames = self.successor.frames()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let ours = OwnedFd::from(ours);
+        let (early, writer) = (ours.try_clone()?, HolderWriter::new(ours.try_clone()?));
+        let started = self.handle.spawn_blocking(move || start(&theirs.into()));
+        let pid = started.await.map_err(io::Error::other)??;
+        *lock(&self.successor.holder) = machine::VerifiedProcess::now(pid);
+        self.successor.count.fetch_add(1, Ordering::Relaxed);
+        #[cfg(unix)]
+        self.governor.thaw_all();
+        hearing.reconnect(ours)?;
+        let connection = self.reconnect(&mut frames, early)?;
+        tokio::spawn(write_requests(Arc::clone(self), writer, connection));
+        self.out_ready.notify_one();
+        Ok(pid)
+    }
+
+    /// What goes to the new holder: all that was passed, then what the one before did not perform.
+    fn reconnect(&self, frames: &mut Outbox, socket: OwnedFd) -> io::Result<u32> {
+        let failed = |problem: mainstay_holder::FrameError| io::Error::other(problem.to_string());
+        let mut out = lock(&self.out);
+        let mut outbox = std::mem::take(frames);
+        let before = out.unperformed.queue.take().unwrap_or_default();
+        out.unperformed.queue = Some(VecDeque::new());
+        let number = out.unperformed.last + 1;
+        let mirror = HolderRequest::Mirror { number };
+        out.unperformed.push(&mirror, &[]);
+        let notify = self.successor.notify.connect()?;
+        outbox.push(&mirror, vec![notify]).map_err(failed)?;
+        for (_, request, fds) in before {
+            if matches!(
+                request,
+                HolderRequest::Mirror { .. } | HolderRequest::Reexec { .. }
+            ) {
+                continue;
+            }
+            out.unperformed.push(&request, &fds);
+            outbox.push(&request, fds).map_err(failed)?;
+        }
+        out.outbox = outbox;
+        out.socket = socket;
+        out.writes = false;
+        out.connection += 1;
+        Ok(out.connection)
+    }
+}
+
+/// Starts this program as a holder, with this end of its channel.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no holder that could start it"
+)]
+fn start(channel: &OwnedFd) -> io::Result<u32> {
+    let mut child = Command::new("/proc/self/exe");
+    let name = std::env::args_os().next();
+    child.arg0(name.unwrap_or_else(|| "mainstay".into()));
+    child.args(["holder", "--succeed"]).process_group(0);
+    child.stdin(Stdio::inherit());
+    let raw = channel.as_raw_fd();
+    #[expect(unsafe_code, reason = "the channel gets its fixed number")]
+    // SAFETY: only system calls, which are async-signal-safe.
+    unsafe {
+        child.pre_exec(move || {
+            let failed = match raw {
+                CHANNEL_FD => libc::fcntl(raw, libc::F_SETFD, 0) < 0,
+                _ => libc::dup2(raw, CHANNEL_FD) < 0,
+            };
+            if failed {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let mut child = child.spawn()?;
+    let pid = child.id();
+    let reaps = move || drop(child.wait());
+    std::thread::Builder::new()
+        .name("holder".to_owned())
+        .spawn(reaps)?;
+    Ok(pid)
+}
