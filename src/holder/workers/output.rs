@@ -207,7 +207,6 @@ impl OutputDrain {
         }
     }
 
-    /// The process ended: reads what it left.
     /// What is read of an instance.
     #[cfg(target_os = "linux")]
     pub(crate) fn keys_of(&self, id: u32) -> Vec<u64> {
@@ -216,6 +215,7 @@ impl OutputDrain {
         of.map(|(key, _)| *key).collect()
     }
 
+    /// The process ended: reads what it left.
     pub(crate) fn finish(&self, key: u64, exit: Exit) -> FinishResult {
         let mut streams = lock(&self.streams);
         let streams = &mut *streams;
