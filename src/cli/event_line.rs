@@ -51,6 +51,8 @@ pub(crate) fn is_essential(event: &Event) -> bool {
         | EventKind::RecoveryCompleted => false,
         // So does the first good answer.
         EventKind::ModuleHealthChanged => payload("from") != Some("unknown"),
+        // The module that it depends on says so.
+        EventKind::ModuleDegraded | EventKind::ModuleRestored => payload("by").is_none(),
         EventKind::OperationFinished => !matches!(payload("result"), Some("done" | "unchanged")),
         _ => true,
     }
@@ -105,6 +107,7 @@ mod tests {
             event(6, "module.ready", serde_json::json!({"after_ms": 10})),
             to(7, "running", "pid 7"),
             event(8, "recovery.completed", serde_json::json!({})),
+            event(9, "module.restored", serde_json::json!({"by": "store"})),
         ];
         let shown = events.iter().filter(|event| is_essential(event));
         let now = Timestamp(events[0].at.0 + 1000);
