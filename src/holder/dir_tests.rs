@@ -63,7 +63,7 @@ fn who_is_trusted_is_decided_by_owner_group_and_sticky_bit() {
         also: None,
     };
     let home = tempfile::tempdir().unwrap();
-    let of = |uid: u32, gid: u32, mode: u32| {
+    let of = |uid: u32, gid: u32, mode: libc::mode_t| {
         let mut seen = nix::sys::stat::stat(home.path()).unwrap();
         (seen.st_uid, seen.st_gid, seen.st_mode) = (uid, gid, mode);
         seen

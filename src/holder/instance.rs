@@ -45,6 +45,10 @@ pub(crate) struct RunningProcess {
     /// How and when the main process exited, while the rest of its tree is being stopped.
     pub(crate) main_exit: Option<(Exit, Duration)>,
     /// It was started by a holder before this one: it is no child, and is watched by its handle.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only Linux has successors")
+    )]
     pub(crate) inherited: bool,
 }
 

@@ -268,6 +268,10 @@ pub(crate) enum OsEvent {
         is_last: bool,
     },
     /// Another holder goes on in the place of one that has died.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only Linux has successors")
+    )]
     HolderReplaced {
         /// Its process.
         pid: u32,

@@ -347,6 +347,7 @@ fn a_hundred_probes_a_second_on_one_server_fail_none() {
 }
 
 /// Attaches to a process, stops it, and lets it go when its input ends.
+#[cfg(target_os = "linux")]
 const DEBUGGER: &str = "import ctypes, sys
 ptrace = ctypes.CDLL(None).ptrace
 pid = int(sys.argv[1])

@@ -324,14 +324,8 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let (closed, _) = nix::sys::socket::socketpair(
-            nix::sys::socket::AddressFamily::Unix,
-            nix::sys::socket::SockType::Stream,
-            None,
-            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-        )
-        .unwrap();
-        drop(std::mem::replace(&mut self.line.socket, closed));
+        let (closed, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(std::mem::replace(&mut self.line.socket, closed.into()));
         if let Some(thread) = self.thread.take() {
             let code = thread.join();
             if !std::thread::panicking() {
