@@ -130,8 +130,8 @@ impl AgendaKey {
         MonoTime(u64::try_from(self.0 >> 64).unwrap_or(u64::MAX))
     }
 
-    fn place(self) -> usize {
-        usize::try_from(self.0 & ((1 << Self::PLACES) - 1)).unwrap_or(usize::MAX)
+    fn place(self) -> u32 {
+        u32::try_from(self.0 & ((1 << Self::PLACES) - 1)).unwrap_or(u32::MAX)
     }
 }
 
@@ -181,9 +181,8 @@ impl Agenda {
                 return None;
             }
             let Reverse(key) = self.heap.pop()?;
-            let (epoch, item) = self.items[key.place()];
-            self.free
-                .push(u32::try_from(key.place()).unwrap_or(u32::MAX));
+            let (epoch, item) = self.items[key.place() as usize];
+            self.free.push(key.place());
             if epoch.is_none_or(|epoch| epoch == self.epoch) {
                 return Some((key.at(), item));
             }
@@ -197,11 +196,10 @@ impl Agenda {
         self.epoch += 1;
         let mut orders = Vec::new();
         self.heap.retain(|Reverse(key)| {
-            let (epoch, item) = self.items[key.place()];
+            let (epoch, item) = self.items[key.place() as usize];
             let lost = epoch == Some(mine);
             if lost {
-                self.free
-                    .push(u32::try_from(key.place()).unwrap_or(u32::MAX));
+                self.free.push(key.place());
             }
             if lost && matches!(item, WorldEvent::Spawn(..)) {
                 orders.push((*key, item));

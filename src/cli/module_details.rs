@@ -227,6 +227,11 @@ pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
     if !matches!(module.state, ModuleState::Failed | ModuleState::Backoff) {
         return None;
     }
+    reason_text(module)
+}
+
+/// Why it failed or stopped last, or at least how.
+pub(crate) fn reason_text(module: &ModuleView) -> Option<String> {
     let reason = module.reason.as_deref().map(format::single_line);
     let reason = reason.map(std::borrow::Cow::into_owned);
     reason.or_else(|| module.last_exit.as_ref().map(exit_text))

@@ -231,9 +231,7 @@ fn end(module: &ModuleView) -> String {
 /// Why it was restarted, until it has run for long enough.
 fn restart(module: &ModuleView) -> Option<String> {
     // How a run ended that was killed for a probe says nothing of that.
-    let reason = module.reason.as_deref().map(format::single_line);
-    let reason = reason.map(std::borrow::Cow::into_owned);
-    let after = reason.or_else(|| module.last_exit.as_ref().map(module_details::exit_text))?;
+    let after = module_details::reason_text(module)?;
     match module.attempts {
         _ if module.state != ModuleState::Running => None,
         0 => None,

@@ -19,7 +19,7 @@ type ModulePair<'a> = (
     &'a (Arc<ModuleSpec>, LaunchSpec),
 );
 
-/// So many modules take about a millisecond: more than starting a thread.
+/// Comparing so many modules takes about a millisecond: more than starting a thread.
 const PAIRS_A_THREAD: usize = 256;
 
 /// A key whose value differs.

@@ -10,6 +10,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::time::Duration;
 
+use crate::lifecycle::ModuleInfo;
 use crate::mono_time::MonoTime;
 use crate::spec::ModuleId;
 use crate::states::{Health, State};
@@ -19,6 +20,17 @@ mod tests;
 
 /// What a file says, as a hash.
 pub type Content = String;
+
+/// A module with so many failures that no stable run made up for fails again and again.
+const LOOP_ATTEMPTS: u32 = 2;
+
+/// Whether a module does well before a plan changes it, so that a failure afterwards may be due to
+/// the plan. One that fails again and again would do so with any.
+#[must_use]
+pub fn does_well(module: &ModuleInfo, is_unhealthy: bool) -> bool {
+    let is_down = matches!(module.state, State::Backoff | State::Failed);
+    !is_down && !is_unhealthy && module.attempts < LOOP_ATTEMPTS
+}
 
 /// What to do with content that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,6 @@
-//! The holder is killed, and nobody notices: another one goes on in its place.
+//! The holder is killed, and nothing is noticed: another one goes on in its place.
 //! Owns that no module, exit, line or client is lost by it. Never looks inside.
 
-use std::io::Read;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::name;
@@ -11,6 +9,7 @@ use mainstay_protocol::{EventKind, ModuleState};
 use crate::daemon::{
     Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for, with_succession,
 };
+use crate::upgrade_of_holder::answer;
 
 /// A mainstay whose holder may be another one than the test has started.
 struct Succeeded(Daemon);
@@ -49,15 +48,6 @@ impl Succeeded {
         let view = self.0.module(module);
         (view.pid, view.generation)
     }
-}
-
-fn answer(socket: &std::path::Path) -> String {
-    let mut stream = UnixStream::connect(socket).expect("a connection");
-    let timeout = Some(Duration::from_secs(60));
-    stream.set_read_timeout(timeout).expect("a timeout");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    text
 }
 
 #[test]

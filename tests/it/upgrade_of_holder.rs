@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::daemon::{Daemon, binary, copy_program, in_both_ways, misbehave, wait_for};
 
 /// What the module behind the kept socket answers.
-fn answer(socket: &Path) -> String {
+pub(crate) fn answer(socket: &Path) -> String {
     let mut stream = UnixStream::connect(socket).expect("a connection");
     let timeout = Some(Duration::from_secs(60));
     stream.set_read_timeout(timeout).expect("a timeout");

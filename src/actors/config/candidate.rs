@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mainstay_policy::diff::{Difference, KeyClass, diff};
 use mainstay_policy::lifecycle::ChangeClass;
 use mainstay_policy::plan::Plan;
-use mainstay_policy::states::State;
+use mainstay_policy::reload::does_well;
 use mainstay_policy::{ModuleId, ModuleIds};
 use serde_json::{Value, json};
 
@@ -20,9 +20,6 @@ use crate::config::{
     check_enforcement, is_confidential, load_watched,
 };
 use crate::os::folder_watch::FolderWatch;
-
-/// A module with so many failures that no stable run made up for does not do well.
-const LOOP_ATTEMPTS: u32 = 2;
 
 /// A configuration that may follow.
 #[derive(Debug)]
@@ -181,8 +178,7 @@ impl Candidate {
         }
     }
 
-    /// The modules that it changes and that do well: those are watched. One that fails again and
-    /// again would do so with any plan.
+    /// The modules that it changes and that do well: those are watched.
     pub(crate) fn touched(&self, ctx: &RuntimeContext) -> Vec<ModuleId> {
         let modules = self.differences.iter().map(|(module, _)| *module);
         let does_well = |module: &ModuleId| {
@@ -190,11 +186,8 @@ impl Candidate {
                 return true;
             }
             let now = ctx.snapshots.module(*module);
-            let info = &now.lifecycle.info;
-            let is_down = matches!(info.state, State::Backoff | State::Failed);
-            !is_down
-                && info.attempts < LOOP_ATTEMPTS
-                && now.health.status != mainstay_protocol::HealthStatus::Unhealthy
+            let is_unhealthy = now.health.status == mainstay_protocol::HealthStatus::Unhealthy;
+            does_well(&now.lifecycle.info, is_unhealthy)
         };
         modules.filter(does_well).collect()
     }

@@ -52,7 +52,7 @@ impl ProcessHandle {
     }
 }
 
-/// How a process ended that nobody has reaped yet, if it can be read. A first process of a system
+/// How a process ended that is not reaped yet, if it can be read. A first process of a system
 /// or a container that reaps late does not delay the news.
 pub(crate) fn exit_of_zombie(pid: i32, start_time: u64) -> Option<Exit> {
     let found = look_at(pid, |pid| {

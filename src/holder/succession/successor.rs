@@ -1,5 +1,5 @@
 //! A holder that goes on where another one has died, with what the runtime passes it.
-//! Owns the order: what nobody knows is ended first, then the runtime is told what it missed.
+//! Owns the order: what is not known is ended first, then the runtime is told what it missed.
 //! Never starts without a runtime that is its parent, and never goes on from a part.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -59,7 +59,7 @@ pub fn succeed() -> Result<u8, String> {
     let mut engine = restore(state, roster, supervisor).map_err(failed)?;
     KeptFds::received(kept).close();
     engine.succession.is_successor = true;
-    // A start of which nobody was told: it has to be gone before it is made again.
+    // A start that was not reported: it has to be gone before it is made again.
     sweep_unknown(&prefix, &marks.into_iter().collect::<HashSet<_>>());
     engine.finish_succession();
     Ok(engine.run())
@@ -70,7 +70,7 @@ pub fn succeed() -> Result<u8, String> {
     reason = "a descriptor that was inherited is a plain number"
 )]
 fn take_channel() -> io::Result<OwnedFd> {
-    // SAFETY: the runtime has put it there, and nobody else in this process knows it.
+    // SAFETY: the runtime has put it there, and nothing else in this process knows it.
     let inherited = unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) };
     let raw = match fcntl(&inherited, FcntlArg::F_DUPFD_CLOEXEC(FIRST)) {
         Ok(raw) => raw,
