@@ -119,11 +119,7 @@ impl Lifecycle {
     /// these specs. It is ended as after a change of the plan, which is not over before that.
     pub fn keep_former(&mut self, specs: impl IntoIterator<Item = Arc<ModuleSpec>>) {
         for spec in specs {
-            let slots = self.modules.len().max(spec.id.index() + 1);
-            self.modules.resize_with(slots, || None);
-            self.removed
-                .resize(slots.max(self.removed.len()), ModuleRecord::default());
-            self.alarms.grow(slots);
+            self.grow_slots(spec.id.index() + 1);
             let slot = &mut self.modules[spec.id.index()];
             if slot.is_none() && self.phase == SystemPhase::New {
                 let mut former = ManagedModule::new(&spec, FORMER_PLAN);
@@ -147,8 +143,7 @@ impl Lifecycle {
         let in_time = self.phase == SystemPhase::New;
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             // A plan that is not committed removed it, and the one before may bring it back.
-            let slots = self.removed.len().max(module.index() + 1);
-            self.removed.resize(slots, ModuleRecord::default());
+            self.grow_slots(module.index() + 1);
             self.removed[module.index()] = record;
             return;
         };

@@ -43,6 +43,34 @@ fn a_new_lifecycle_is_told_of_a_removed_module_and_brings_it_back_as_it_was() {
     assert_eq!(before.lifecycle.view(a).generation, 2);
 }
 
+/// The same of the module that had the highest slot: the plan has none for it, and neither has the
+/// next one, which leaves it out as well.
+#[test]
+fn what_a_new_lifecycle_knows_of_a_removed_module_outlasts_plans_with_fewer_slots() {
+    let up = [("boot", "run a, run b"), ("a up", ""), ("b up", "started")];
+    let mut script = check("a\nb", &up);
+    let (a, b) = (script.id("a"), script.id("b"));
+    assert_eq!(script.replan("a", ""), "halt b");
+    run(&mut script, &[("b halted", "removed b, plan 2")]);
+    let records = [a, b].map(|module| (module, script.lifecycle.record(module)));
+    script.lifecycle = Lifecycle::new(script.lifecycle.plan().clone(), 2);
+    let mut effects = Vec::new();
+    for (module, record) in records {
+        let generation = record.generation;
+        let alive = (module == a).then_some(AdoptedProcess { generation, pid: 7 });
+        let event = LifecycleEvent::Adopted {
+            module,
+            record,
+            alive,
+        };
+        script.note(event, &mut effects);
+    }
+    run(&mut script, &[("resume", "")]);
+    assert_eq!(script.replan("a", ""), "plan 3");
+    assert_eq!(script.replan("a\nb", ""), "run b, plan 4");
+    assert_eq!(script.lifecycle.view(b).generation, 2);
+}
+
 /// The same while the run of the removed module is being ended: its next run waits for that.
 #[test]
 fn a_new_lifecycle_ends_the_run_of_a_removed_module_before_that_comes_back() {

@@ -101,8 +101,7 @@ impl Lifecycle {
         if self.get(module).is_some() {
             return;
         }
-        let slots = self.removed.len().max(module.index() + 1);
-        self.removed.resize(slots, ModuleRecord::default());
+        self.grow_slots(module.index() + 1);
         let last = &mut self.removed[module.index()].generation;
         *last = generation.max(*last);
         if let Some(pid) = pid.filter(|_| *last == generation) {
@@ -147,6 +146,15 @@ impl Lifecycle {
         self.is_changing
     }
 
+    /// Makes room for `slots` modules at least. What is known of one beyond them stays: the newest
+    /// plan may have fewer than one before it.
+    pub(super) fn grow_slots(&mut self, slots: usize) {
+        let slots = slots.max(self.modules.len());
+        self.modules.resize_with(slots, || None);
+        self.removed.resize(slots, ModuleRecord::default());
+        self.alarms.grow(slots);
+    }
+
     /// Gives each module its new spec, or notes that its run has to end first. Returns what is to
     /// be done about whom, in the order of the slots.
     fn carry_over(
@@ -156,10 +164,7 @@ impl Lifecycle {
         changes: &BTreeMap<ModuleId, ChangeClass>,
     ) -> Vec<(ModuleId, ChangeClass)> {
         let plan = Arc::clone(&self.plan);
-        let slots = plan.slots().max(self.modules.len());
-        self.modules.resize_with(slots, || None);
-        self.removed.resize(slots, ModuleRecord::default());
-        self.alarms.grow(slots);
+        self.grow_slots(plan.slots());
         let mut changed = Vec::new();
         for (id, slot) in (0_u32..).map(ModuleId).zip(&mut self.modules) {
             let change = match (plan.get(id), slot) {
