@@ -319,12 +319,10 @@ impl Sim {
 
     fn arm_module(&mut self, module: ModuleId) {
         let at = module.index();
-        if let Some(deadline) = self.modules[at].deadline()
-            && deadline < self.armed[at]
-        {
-            self.armed[at] = deadline;
-            self.agenda
-                .push(deadline.max(self.now), WorldEvent::WakeModule(module));
+        let due = self.modules[at].deadline().map(|due| due.max(self.now));
+        if let Some(due) = due.filter(|due| *due < self.armed[at]) {
+            self.armed[at] = due;
+            self.agenda.push(due, WorldEvent::WakeModule(module));
         }
     }
 
@@ -347,12 +345,10 @@ impl Sim {
             let Some(effect) = self.lifecycle.next_effect(self.now) else {
                 self.check.settled(&self.plan, self.now, &self.lifecycle)?;
                 self.write_records();
-                if let Some(deadline) = self.lifecycle.deadline()
-                    && deadline < self.lifecycle_armed
-                {
-                    self.lifecycle_armed = deadline;
-                    self.agenda
-                        .push(deadline.max(self.now), WorldEvent::WakeLifecycle);
+                let due = self.lifecycle.deadline().map(|due| due.max(self.now));
+                if let Some(due) = due.filter(|due| *due < self.lifecycle_armed) {
+                    self.lifecycle_armed = due;
+                    self.agenda.push(due, WorldEvent::WakeLifecycle);
                 }
                 return Ok(());
             };

@@ -2,8 +2,6 @@
 //! Owns what really lives, and the agenda of everything still to happen.
 //! Never lets policy look into it: policy hears news, late, twice or out of date.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use mainstay_policy::run::{Exit, RunReport};
@@ -112,8 +110,8 @@ impl SimModule {
     }
 }
 
-/// When, the how manieth, and where in `items`, from the highest bit on: small, because a heap
-/// moves what it holds, and one number, because that is compared without a branch.
+/// When, the how manieth, and where in `items`, from the highest bit on: small, because it is
+/// moved, and one number, because that is compared without a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct AgendaKey(u128);
 
@@ -138,7 +136,9 @@ impl AgendaKey {
 /// Everything that is still to happen, in order of time.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    heap: BinaryHeap<Reverse<AgendaKey>>,
+    /// The first thing to happen is the last of it. A history has some dozens at a time, and most
+    /// new ones happen soon: to move those before them costs less than a heap does.
+    keys: Vec<AgendaKey>,
     /// What, and the runtime it is meant for; None: the world itself.
     items: Vec<(Option<u32>, WorldEvent)>,
     /// Places of `items` that are over.
@@ -170,17 +170,15 @@ impl Agenda {
                 u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.heap
-            .push(Reverse(AgendaKey::new(at, self.order, place)));
+        let key = AgendaKey::new(at, self.order, place);
+        let before = self.keys.partition_point(|later| *later > key);
+        self.keys.insert(before, key);
     }
 
     /// The next thing, if it happens at or before `end`.
     pub fn pop(&mut self, end: MonoTime) -> Option<(MonoTime, WorldEvent)> {
         loop {
-            if self.heap.peek().is_none_or(|due| due.0.at() > end) {
-                return None;
-            }
-            let Reverse(key) = self.heap.pop()?;
+            let key = self.keys.pop_if(|due| due.at() <= end)?;
             let (epoch, item) = self.items[key.place() as usize];
             self.free.push(key.place());
             if epoch.is_none_or(|epoch| epoch == self.epoch) {
@@ -195,7 +193,7 @@ impl Agenda {
         let mine = self.epoch;
         self.epoch += 1;
         let mut orders = Vec::new();
-        self.heap.retain(|Reverse(key)| {
+        self.keys.retain(|key| {
             let (epoch, item) = self.items[key.place() as usize];
             let lost = epoch == Some(mine);
             if lost {

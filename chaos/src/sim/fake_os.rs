@@ -101,6 +101,7 @@ impl Sim {
 
     /// One thing happens.
     pub(super) fn dispatch(&mut self, at: MonoTime, item: WorldEvent) -> Checked {
+        let due = at;
         // After a sleep everything is late.
         self.now = self.now.max(at);
         let at = self.now;
@@ -161,8 +162,10 @@ impl Sim {
                 self.report_ready(module, generation);
                 Ok(())
             }
-            WorldEvent::WakeModule(module) => self.wake_module(at, module),
+            WorldEvent::WakeModule(module) => self.wake_module(due, module),
             WorldEvent::WakeLifecycle if self.is(InjectedBug::NoAlarm) => Ok(()),
+            // An earlier one replaced it.
+            WorldEvent::WakeLifecycle if self.lifecycle_armed != due => Ok(()),
             WorldEvent::WakeLifecycle => {
                 self.lifecycle_armed = MonoTime::NEVER;
                 self.time_passes()?;
@@ -174,10 +177,14 @@ impl Sim {
         }
     }
 
-    fn wake_module(&mut self, at: MonoTime, module: ModuleId) -> Checked {
+    fn wake_module(&mut self, due: MonoTime, module: ModuleId) -> Checked {
+        if self.armed[module.index()] != due {
+            // An earlier one replaced it.
+            return Ok(());
+        }
         self.armed[module.index()] = MonoTime::NEVER;
         let deadline = self.modules[module.index()].deadline();
-        if deadline.is_none_or(|due| due > at) {
+        if deadline.is_none_or(|due| due > self.now) {
             self.arm_module(module);
             return Ok(());
         }

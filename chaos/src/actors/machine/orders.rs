@@ -32,6 +32,9 @@ impl World {
             }
             return;
         }
+        // One that fails has used it up as well.
+        let seen = self.before_run.remove(&name);
+        let place = self.places.entry(name.clone()).or_default();
         let barred = place.process.is_some() || generation <= place.newest;
         self.choose(ChoiceKind::Spawn, &name);
         let fails = self.wildness.is_wild && self.faults && self.rng.permille(40);
@@ -54,8 +57,7 @@ impl World {
             );
             return;
         }
-        let truth = self.before_run.remove(&instance.to_string());
-        let truth = truth.unwrap_or_else(|| self.truth());
+        let truth = seen.unwrap_or_else(|| self.truth());
         self.spawned.push(Spawned {
             instance: instance.clone(),
             truth,
