@@ -133,8 +133,8 @@ pub(super) struct World {
     pub(super) has_runtime: bool,
     pub(super) places: BTreeMap<String, Place>,
     commands: BTreeMap<String, oneshot::Sender<(bool, String)>>,
-    /// What was true when the first command before a run began.
-    before_run: BTreeMap<String, BTreeMap<String, NeedTruth>>,
+    /// What was true when the command before a run began, and that command.
+    before_run: BTreeMap<String, (String, BTreeMap<String, NeedTruth>)>,
     /// When the actor of a start died during that command: the next one begins it again at once.
     begun_again: BTreeMap<String, MonoTime>,
     records: BTreeMap<String, String>,
@@ -472,6 +472,9 @@ impl World {
     }
 
     pub(super) fn command_ends(&mut self, key: &str, ok: bool) {
+        if !ok {
+            self.no_run_follows(key);
+        }
         if let Some(result) = self.commands.remove(key) {
             let now = self.now();
             self.trace

@@ -57,7 +57,7 @@ impl World {
             );
             return;
         }
-        let truth = seen.unwrap_or_else(|| self.truth());
+        let truth = seen.map_or_else(|| self.truth(), |(_, truth)| truth);
         self.spawned.push(Spawned {
             instance: instance.clone(),
             truth,
@@ -155,6 +155,7 @@ impl World {
             .push(now, Line::Order(name.clone(), generation, "stop"));
         self.choose(ChoiceKind::End, &name);
         if let Some(at) = name.find('#').map(|_| now.after(self.rng.span(MS(5)))) {
+            self.no_run_follows(&name);
             self.push_for_runtime(at, Item::CommandEnds(name, false));
             return;
         }
@@ -190,6 +191,7 @@ impl World {
         self.choose(ChoiceKind::End, &name);
         let at = now.after(self.rng.span(MS(3)));
         if name.contains('#') {
+            self.no_run_follows(&name);
             self.push_for_runtime(at, Item::CommandEnds(name, false));
             return;
         }
@@ -228,6 +230,15 @@ impl World {
         }
     }
 
+    /// A command ends otherwise than well: what was true before it is of no later run.
+    pub(super) fn no_run_follows(&mut self, command: &str) {
+        let module = command.split('#').next().unwrap_or(command);
+        let before = self.before_run.get(module);
+        if before.is_some_and(|(key, _)| key == command) {
+            self.before_run.remove(module);
+        }
+    }
+
     fn command(&mut self, spawn: &SpawnRequest) -> oneshot::Receiver<(bool, String)> {
         let (name, now) = (spawn.instance.to_string(), self.now());
         let key = format!("{name}#{}", spawn.generation);
@@ -246,7 +257,7 @@ impl World {
                 let goes_on = died.is_some_and(|at| now.since(at) <= MS(100));
                 if !goes_on || !self.before_run.contains_key(&name) {
                     let truth = self.truth();
-                    self.before_run.insert(name.clone(), truth);
+                    self.before_run.insert(name.clone(), (key.clone(), truth));
                 }
             }
             "after" => {
