@@ -131,13 +131,7 @@ impl Sim {
                 self.apply_to_lifecycle(LifecycleEvent::ProcedureEnded { module, ticket, ok })?;
                 self.reboot_if_stopped()
             }
-            WorldEvent::Spawn(module, generation) => {
-                self.spawn(module, generation)?;
-                if self.is(InjectedBug::SpawnTwice) {
-                    return self.spawn(module, generation);
-                }
-                Ok(())
-            }
+            WorldEvent::Spawn(module, generation) => self.spawn_ordered(module, generation),
             WorldEvent::Terminate(module, generation) => {
                 self.terminate(module, generation);
                 Ok(())
@@ -191,6 +185,14 @@ impl Sim {
         match self.is(InjectedBug::NoAlarm) {
             true => Ok(()),
             false => self.apply_to_module(module, ToModule::TimerFired),
+        }
+    }
+
+    fn spawn_ordered(&mut self, module: ModuleId, generation: u64) -> Checked {
+        self.spawn(module, generation)?;
+        match self.is(InjectedBug::SpawnTwice) {
+            true => self.spawn(module, generation),
+            false => Ok(()),
         }
     }
 

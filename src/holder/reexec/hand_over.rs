@@ -22,7 +22,7 @@ use crate::workers::claimed_dirs::ClaimedDirs;
 use crate::workers::foreign_fd::is_closing;
 
 /// How long modules that write may wait for the disk of their logs.
-const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// The runtime wants the program executed whose descriptor came with the request.
@@ -65,7 +65,9 @@ impl Engine {
 
     /// Takes the next step of a request. The last one does not return.
     pub(crate) fn reexec_if_due(&mut self) {
-        let Some(mut request) = self.reexec.take_if(|one| one.next_look().is_some()) else {
+        let began = Instant::now();
+        let is_due = |one: &mut Box<ReexecRequest>| one.next_look().is_some_and(|at| at <= began);
+        let Some(mut request) = self.reexec.take_if(is_due) else {
             return;
         };
         match self.advance(&request).err() {
@@ -74,6 +76,8 @@ impl Engine {
                 self.reexec = Some(request);
             }
             Some(Obstacle::Busy(_)) if Instant::now() < request.until => {
+                let now = Instant::now();
+                request.looked(now, now - began);
                 self.reexec = Some(request);
             }
             Some(Obstacle::Busy(why)) => {

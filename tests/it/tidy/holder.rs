@@ -13,7 +13,7 @@ const LINES_MAX: [(&str, usize); 7] = [
     ("loop", 5178),
     ("workers", 4410),
     ("spawn", 2261),
-    ("reexec", 1600),
+    ("reexec", 1610),
     ("succession", 920),
     ("bsd", 850),
     ("windows", 1778),
