@@ -100,7 +100,7 @@ impl RuntimeStartError {
 }
 
 /// Runs to the end, in this process, with the runtime's end of the wire; returns the exit code.
-/// `begun` hears where logs go as soon as that is known, and why the files are not what starts.
+/// `begun` hears what starts as soon as that is known, and why that is not what the files say.
 ///
 /// # Errors
 /// When it cannot begin; nothing was started then.
@@ -108,11 +108,11 @@ pub(crate) fn run(
     end: HolderEndpoint,
     sources: Result<ConfigSources, Problems>,
     announce: Option<ConsoleSink>,
-    begun: impl FnOnce(&crate::config::LogConfig, Option<&str>),
+    begun: impl FnOnce(&crate::config::Configuration, Option<&str>),
 ) -> Result<u8, RuntimeStartError> {
     let mut wire = HolderHandshake::new(end);
     let ground = prepare(&mut wire, sources)?;
-    begun(&ground.configuration.system.logs, ground.problem.as_deref());
+    begun(&ground.configuration, ground.problem.as_deref());
     // One thread: every decision is taken in turn anyway, and nothing here blocks.
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()

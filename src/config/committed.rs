@@ -61,6 +61,12 @@ impl Configuration {
         empty.map(|text| text.name.as_str()).collect()
     }
 
+    /// What is odd, although it can run: for the person who starts it.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.merged.warnings
+    }
+
     /// What the holder calls each module that has another name by now.
     fn renamed_instances(&self) -> BTreeMap<String, String> {
         let modules = self.modules.iter();
@@ -120,6 +126,13 @@ impl CommittedConfig {
     /// Whether it has just these tasks of an application.
     pub(crate) fn has_tasks(&self, tasks: &[String]) -> bool {
         self.tasks == tasks.iter().cloned().collect()
+    }
+
+    /// The folder of a module that it had, if `now` has none of that name.
+    pub(crate) fn lost_folder(&self, now: &Configuration) -> Option<&Path> {
+        let mut dirs = self.module_dirs.iter();
+        let lost = dirs.find(|(name, _)| !now.merged.module_dirs.contains_key(*name));
+        lost.map(|(_, folder)| folder.as_path())
     }
 
     /// What `config set` said.
@@ -204,6 +217,7 @@ impl CommittedConfig {
             overrides: Vec::new(),
             below: None,
             consulted: BTreeSet::new(),
+            warnings: Vec::new(),
         };
         let mut problems = Problems::default();
         apply_runtime_layer(self.overrides, &mut merged, &mut problems);

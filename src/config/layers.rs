@@ -45,6 +45,8 @@ pub(crate) struct MergedLayers {
     pub(crate) below: Option<Node>,
     /// Every file and folder on which the result depends, also those that are not there.
     pub(crate) consulted: BTreeSet<PathBuf>,
+    /// What is odd, although it can run.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// Reads layers and collects problems.
@@ -71,6 +73,7 @@ pub(crate) fn read_all(sources: &ConfigSources) -> (MergedLayers, Problems) {
             overrides: Vec::new(),
             below: None,
             consulted: BTreeSet::new(),
+            warnings: Vec::new(),
         },
         problems: Problems::default(),
     };
@@ -159,16 +162,39 @@ impl LayerReader<'_> {
                 .filter(|path| has_module_file(path))
                 .collect();
             if folders.is_empty() {
-                let looked = normalize(&beside.join(&filled));
-                let looked = self.shown(&looked);
-                let message = format!("cannot find a module: nothing matches {pattern:?}");
-                let problem = self.merged.texts.problem(each.origin, message);
-                let hint = format!("looked for {looked}/{MODULE_FILE}");
-                self.problems.push(|| problem.hint(hint));
+                self.no_module(each.origin, pattern, &normalize(&beside.join(&filled)));
             }
             for folder in folders {
                 self.read_module(&folder, each.origin);
             }
+        }
+    }
+
+    /// A pattern may have nothing to match yet; a folder that is named has to be there, and what a
+    /// pattern looks into.
+    fn no_module(&mut self, origin: Origin, pattern: &str, looked: &Path) {
+        let shown = self.shown(looked);
+        let parent = looked.parent().unwrap_or(looked);
+        let is_open = pattern.contains('*');
+        let is_searched = parent.to_string_lossy().contains('*') || parent.is_dir();
+        let (message, hint) = match (is_open, looked.is_dir()) {
+            (true, _) => (
+                format!("cannot find a module: nothing matches {pattern:?}"),
+                format!("looked for {shown}/{MODULE_FILE}"),
+            ),
+            (false, true) => (
+                format!("cannot find a module: there is no {MODULE_FILE} in {shown}"),
+                format!("write {shown}/{MODULE_FILE}, or take it out of mainstay.modules"),
+            ),
+            (false, false) => (
+                format!("cannot find a module: there is no folder {shown}"),
+                "correct the path, or take it out of mainstay.modules".to_owned(),
+            ),
+        };
+        let problem = self.merged.texts.problem(origin, message).hint(hint);
+        match is_open && is_searched {
+            true => self.merged.warnings.push(problem),
+            false => self.problems.push(|| problem),
         }
     }
 
@@ -220,6 +246,7 @@ impl LayerReader<'_> {
         self.merged.files.push(path.to_owned());
         let number = u32::try_from(self.merged.texts.all().len()).unwrap_or(u32::MAX);
         let (parsed, errors) = DeTable::parse_recoverable(&content);
+        let errors = without_consequences(errors);
         let table = errors
             .is_empty()
             .then(|| tree::from_table(parsed.into_inner(), number));
@@ -245,7 +272,8 @@ impl LayerReader<'_> {
             let problem = self.merged.texts.problem(origin, message);
             self.problems.push(|| match (error.message(), &open) {
                 ("duplicate key", _) => problem.hint("this key stands in the file twice"),
-                (_, Some(open)) => problem.hint(open),
+                // A value that is wrong itself is the cause, and what is open follows from it.
+                (message, Some(open)) if !message.starts_with("invalid ") => problem.hint(open),
                 _ => problem,
             });
         }
@@ -349,6 +377,21 @@ pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 /// Whether a folder registers a module: a file that cannot be read is a problem, not absent.
+/// A value that cannot be read leaves what holds it open, at the same place: that is no other problem.
+fn without_consequences(mut errors: Vec<toml::de::Error>) -> Vec<toml::de::Error> {
+    let is_open = |error: &toml::de::Error| error.message().starts_with("unclosed ");
+    let values = errors.iter().filter(|error| !is_open(error));
+    let values: Vec<usize> = values.map(start_of).collect();
+    errors.retain(|error| !is_open(error) || !values.contains(&start_of(error)));
+    // The first in the file caused the others.
+    errors.sort_by_key(start_of);
+    errors
+}
+
+fn start_of(error: &toml::de::Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
 fn has_module_file(folder: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     match folder.join(MODULE_FILE).symlink_metadata() {

@@ -53,7 +53,7 @@ pub(crate) fn lower_module<'a>(
     let recovery = lower_recovery(&module.recovery.each, recovery_node, at);
     at.pop_key();
     let directory = directory_of(&module, system);
-    let env = environment(&module, node, &directory, env_files, at);
+    let env = environment((name, &module), node, &directory, env_files, at);
     let secrets = secrets(&module, node, system, at);
     let reset = reset(&module, recovery_node, &directory, module_dir, system, at);
     at.pop_key();
@@ -406,7 +406,7 @@ fn probes(module: &ModuleSection, directory: &Path) -> Vec<ProbeSpec> {
 
 /// Returns the variables of `env_file`, then those of `env`; each name once.
 fn environment(
-    module: &ModuleSection,
+    (name, module): (&str, &ModuleSection),
     node: Option<&Node>,
     directory: &Path,
     env_files: &mut EnvFiles,
@@ -428,9 +428,12 @@ fn environment(
             Err(EnvFileError::Unreadable(reason)) => {
                 let message = format!("cannot read {}: {reason}", path.display());
                 let hint = format!("env_file is relative to {}", directory.display());
-                at.problem::<()>(origin("env_file"), message, &hint);
+                let key = format!("{message}; {hint}");
+                let origin = origin("env_file");
+                let problem = |texts: &SourceMap| texts.problem(origin, message).hint(hint);
+                at.shared_problem(name, key, problem);
             }
-            Err(EnvFileError::Faults(text, faults)) => env_faults(&path, text, faults, at),
+            Err(EnvFileError::Faults(text, faults)) => env_faults(name, &path, text, faults, at),
         }
     }
     let own = |(name, _): &(String, String)| !module.env.contains_key(name);
@@ -447,17 +450,22 @@ fn environment(
 
 /// Reports every fault of an env file where it stands. The line itself is not shown: it may hold a
 /// secret.
-fn env_faults(path: &Path, text: String, faults: Vec<Fault>, at: &mut ReadContext<'_>) {
+fn env_faults(
+    module: &str,
+    path: &Path,
+    text: String,
+    faults: Vec<Fault>,
+    at: &mut ReadContext<'_>,
+) {
     let mut texts = SourceMap::new();
     let name = path.display().to_string();
     let number = texts.add(SourceText::new(LayerKind::File, name, Some(text)));
     for fault in faults {
         let origin = origin_of(number, &fault.at);
-        at.problems.push(|| {
-            let mut problem = texts.problem(origin, fault.message).hint(fault.hint);
-            problem.excerpt = None;
-            problem
-        });
+        let mut problem = texts.problem(origin, fault.message).hint(fault.hint);
+        problem.excerpt = None;
+        let key = format!("{:?}: {}", problem.place, problem.message);
+        at.shared_problem(module, key, |_| problem);
     }
 }
 

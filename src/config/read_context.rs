@@ -2,6 +2,8 @@
 //! Owns these problems and their messages.
 //! Never stops at the first problem.
 
+use std::collections::BTreeMap;
+
 use super::hints::{advice, alias, choices_of, closest, is_typo, key_path, show};
 use super::origin::{Origin, SourceMap};
 use super::problem::{Problem, Problems};
@@ -32,6 +34,17 @@ pub(crate) struct ReadContext<'a> {
     pub(crate) variables: TemplateVars,
     pub(crate) problems: Problems,
     path: Vec<&'a str>,
+    /// Problems that several modules have in common.
+    shared: BTreeMap<String, SharedProblem>,
+}
+
+/// A problem of something that several modules use.
+struct SharedProblem {
+    /// Its place among the problems.
+    index: usize,
+    /// Its hint, without the modules.
+    hint: String,
+    modules: Vec<String>,
 }
 
 impl<'a> ReadContext<'a> {
@@ -41,6 +54,7 @@ impl<'a> ReadContext<'a> {
             variables: TemplateVars::default(),
             problems,
             path: Vec::new(),
+            shared: BTreeMap::new(),
         }
     }
 
@@ -74,6 +88,37 @@ impl<'a> ReadContext<'a> {
             }
         });
         None
+    }
+
+    /// Reports a problem of something that `module` uses, once for all modules that use it: `key`
+    /// says what is the same.
+    pub(crate) fn shared_problem(
+        &mut self,
+        module: &str,
+        key: String,
+        problem: impl FnOnce(&SourceMap) -> Problem,
+    ) {
+        if let Some(shared) = self.shared.get_mut(&key) {
+            if shared.modules.last().is_none_or(|last| last != module) {
+                shared.modules.push(module.to_owned());
+            }
+            let (hint, modules) = (&shared.hint, shared.modules.join(", "));
+            // One that did not fit into the list is counted alone.
+            if let Some(problem) = self.problems.problems.get_mut(shared.index) {
+                problem.hint = Some(format!("{hint}; used by {modules}"));
+            }
+            return;
+        }
+        let (index, texts) = (self.problems.problems.len(), self.texts);
+        self.problems.push(|| problem(texts));
+        let hint = self.problems.problems.get(index);
+        let hint = hint.and_then(|problem| problem.hint.clone());
+        let shared = SharedProblem {
+            index,
+            hint: hint.unwrap_or_default(),
+            modules: vec![module.to_owned()],
+        };
+        self.shared.insert(key, shared);
     }
 
     /// Reports a problem without the line: a secret may be in it.

@@ -26,7 +26,8 @@ else is replaced:
 1. built-in defaults
 2. `mainstay.toml`
 3. the `module.toml` of each folder that `mainstay.modules` means; its keys are those of
-   `[module.NAME]` without that prefix, and the folder's name is the module's name
+   `[module.NAME]` without that prefix, and the folder's name is the module's name. A pattern with
+   `*` may match nothing yet, which is a warning; a folder that is named has to be there
 4. `conf.d/*.toml`, in the order of their names
 5. variables of the environment: `MAINSTAY__HEALTH__INTERVAL=10s`; two underscores between keys,
    case does not matter, `_` also stands for `-`

@@ -41,10 +41,14 @@ impl From<Configuration> for FirstConfig {
 pub(crate) fn read(sources: &ConfigSources) -> Result<FirstConfig, Problems> {
     let read = load(sources).and_then(|files| with_kept_overrides(sources, files));
     let problems = match read {
-        Ok(configuration) => match emptied(&configuration, sources) {
-            Some(problem) if !sources.strict => problem.into(),
-            _ => return Ok(configuration.into()),
-        },
+        Ok(configuration) if sources.strict => return Ok(configuration.into()),
+        Ok(configuration) => {
+            let lost = emptied(&configuration, sources);
+            match lost.or_else(|| unmounted(&configuration, sources)) {
+                Some(problem) => problem.into(),
+                None => return Ok(configuration.into()),
+            }
+        }
         Err(problems) => problems,
     };
     if sources.strict {
@@ -99,6 +103,19 @@ fn emptied(configuration: &Configuration, sources: &ConfigSources) -> Option<Pro
         );
         Problem::new(message).hint("if that is meant, write a comment into it")
     })
+}
+
+/// Folders of modules that are gone, perhaps a volume that is not mounted: nothing matches a pattern
+/// of `mainstay.modules`, and the plan that is committed had modules there.
+fn unmounted(configuration: &Configuration, sources: &ConfigSources) -> Option<Problem> {
+    let warning = configuration.warnings().first()?;
+    let last = last_plan(sources)?;
+    let lost = last.config.lost_folder(configuration)?;
+    let hint = format!(
+        "{} was a module; if it is gone for good, start once with `mainstay up --strict`",
+        lost.display()
+    );
+    Some(warning.clone().hint(hint))
 }
 
 /// The plan that the system of these sources committed last.

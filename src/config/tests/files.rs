@@ -173,6 +173,33 @@ fn an_env_file_is_read_or_missed() {
 }
 
 #[test]
+fn a_text_that_does_not_end_is_one_problem_and_not_two() {
+    let told = Project::of("[module.a]\ncommand = [\"sleep\", \"1000\n").problem();
+    assert_has(&told, &["mainstay.toml:2:26", "invalid basic string"]);
+    let text = "[module.a]\ncommand = [\"sleep\", \"1000\nrequired = false\n\n[env]\nA = \"1\"\n";
+    let told = Project::of(text).bad();
+    assert_has(&told[0], &["mainstay.toml:2:26", "invalid basic string"]);
+}
+
+#[test]
+fn a_problem_of_an_env_file_is_told_once_with_all_modules_that_use_it() {
+    let module = |name: &str| format!("[module.{name}]\ncommand = [\"x\"]\nenv_file = \".env\"\n");
+    let project = Project::of(&["a", "b", "c"].map(module).concat());
+    let told = project.bad();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_has(
+        &told[0],
+        &["mainstay.toml:3:12", ".env: ", "used by a, b, c"],
+    );
+    project.write(".env", b"A=1\nnonsense\nmore nonsense\n");
+    let told = project.bad();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (problem, line) in told.iter().zip([".env:2:1: ", ".env:3:1: "]) {
+        assert_has(problem, &[line, "used by a, b, c"]);
+    }
+}
+
+#[test]
 fn several_env_files_are_read_in_their_order_and_may_be_missing() {
     let text = "env_file = [\"a.env\", \"-none.env\", \"b.env\"]\nenv_expand = true";
     let project = Project::of(&module(text));

@@ -297,6 +297,16 @@ fn patterns_and_folders_that_mean_nothing_are_problems() {
             "m/*/module.toml",
         ],
     );
+    let named = Project::of(&of("../m/a"));
+    assert_has(
+        &named.problem(),
+        &["there is no folder m/a", "take it out of mainstay.modules"],
+    );
+    named.write("m/a/readme", b"");
+    assert_has(
+        &named.problem(),
+        &["there is no module.toml in m/a", "write m/a/module.toml"],
+    );
     let twice = Project::new(&[
         ("config/mainstay.toml", &of("../*/a")),
         ("m/a/module.toml", "command = [\"a\"]\n"),
@@ -325,6 +335,26 @@ fn patterns_and_folders_that_mean_nothing_are_problems() {
         &prefixed.problem(),
         &["m/a/module.toml:2:", "without that prefix"],
     );
+}
+
+#[test]
+fn a_pattern_with_nothing_to_match_yet_is_odd_and_no_problem() {
+    let project =
+        Project::of("[mainstay]\nmodules = [\"../m/*\"]\n[module.a]\ncommand = [\"a\"]\n");
+    std::fs::create_dir(project.path("m")).expect("a folder");
+    let good = project.good();
+    assert_eq!(good.modules.len(), 2);
+    let warnings: Vec<String> = good.warnings().iter().map(ToString::to_string).collect();
+    assert_has(
+        &warnings.join("\n"),
+        &[
+            "mainstay.toml:2:12",
+            "nothing matches \"../m/*\"",
+            "looked for m/*/module.toml",
+        ],
+    );
+    project.write("m/b/module.toml", b"command = [\"b\"]\n");
+    assert!(project.good().warnings().is_empty());
 }
 
 #[test]
