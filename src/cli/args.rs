@@ -24,11 +24,12 @@ pub(crate) use setup::*;
 pub(crate) use show::*;
 pub(crate) use simulate::SimulateArgs;
 
+use super::terminal;
 use crate::config::is_name;
 
 /// Keep it running, and be able to say why.
 #[derive(Debug, Parser)]
-#[command(name = "mainstay", version, max_term_width = 100, after_help = super::error::EXIT_CODES)]
+#[command(name = "mainstay", version, term_width = terminal::help_width(), after_help = super::error::EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -116,7 +117,7 @@ pub(crate) enum Verb {
     Bus(BusArgs),
     /// Try the configuration under faults, in virtual time: does it come up, and come back?
     Simulate(SimulateArgs),
-    /// Show the dependencies
+    /// Show the dependencies: of all modules, or what one needs and what needs it
     Graph(GraphArgs),
     /// Check the configuration without running it
     Check(CheckArgs),
@@ -191,6 +192,28 @@ mod tests {
                 help.contains("Example") && help.contains("\n  mainstay "),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn no_line_of_the_help_is_wider_than_a_small_terminal() {
+        let mut cli = Cli::command().term_width(80);
+        cli.build();
+        let verbs = cli.get_subcommands_mut().filter(|verb| !verb.is_hide_set());
+        for verb in verbs {
+            let name = verb.get_name().to_owned();
+            for help in [verb.render_help(), verb.render_long_help()] {
+                let help = help.to_string();
+                let wide = help.lines().find(|line| line.chars().count() > 80);
+                assert_eq!(wide, None, "{name}");
+            }
+            // What is aligned must not be broken.
+            let after = verb
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let wide = after.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(wide, None, "{name}");
         }
     }
 

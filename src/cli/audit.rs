@@ -46,7 +46,7 @@ fn list(limit: u32, json: bool, global: &GlobalArgs) -> Result<CliExitCode, CliE
     if json {
         actions.iter().try_for_each(terminal::print_json_line)?;
     } else {
-        terminal::print(&table(&actions, Terminal::of_stdout()))?;
+        terminal::print_text(&table(&actions, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -83,9 +83,7 @@ fn table(actions: &[AdminAction], screen: Terminal) -> String {
         ]);
     }
     let mut out = String::new();
-    // A reason longer than the terminal wraps: it is not cut.
-    let width = None;
-    table.render(&mut out, 0, Terminal { width, ..screen });
+    table.render(&mut out, 0, screen);
     out
 }
 
@@ -128,7 +126,7 @@ fn verify(
             "end_checked": verified.end_checked, "head": verified.head,
         }))?;
     } else {
-        terminal::print(&summary(&verified))?;
+        terminal::print_text(&summary(&verified))?;
     }
     Ok(if ok {
         CliExitCode::Ok

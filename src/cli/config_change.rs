@@ -122,7 +122,7 @@ fn show_plan(plan: &ConfigPlan, title: PlanTitle, json: bool) -> Result<CliExitC
     if json {
         terminal::print_json(plan)?;
     } else {
-        terminal::print(&plan::render(plan, title, Terminal::of_stdout()))?;
+        terminal::print_text(&plan::render(plan, title, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -149,7 +149,7 @@ pub(super) fn history(json: bool, global: &GlobalArgs) -> Result<CliExitCode, Cl
     if json {
         terminal::print_json(&history)?;
     } else {
-        terminal::print(&render(&history, Terminal::of_stdout()))?;
+        terminal::print_text(&render(&history, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &DoctorArgs, global: &GlobalArgs) -> Result<CliExitCode,
     if args.json {
         terminal::print_json(&report)?;
     } else {
-        terminal::print(&render(&report, head))?;
+        terminal::print_text(&render(&report, head))?;
     }
     Ok(CliExitCode::Ok)
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &DownArgs, global: &GlobalArgs) -> Result<CliExitCode, C
         }
         took => format::compact_duration(took?),
     };
-    terminal::print(&format!(
+    terminal::print_text(&format!(
         "{} is down after {took}\n",
         format::single_line(&instance.name)
     ))?;

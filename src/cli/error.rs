@@ -21,7 +21,8 @@ Exit codes:
   4  mainstay refused the request
   5  the configuration is invalid
 
-With --json a failure is an object on stderr: {\"error\": {\"code\", \"exit_code\", \"message\"}}";
+With --json a failure is an object on stderr:
+  {\"error\": {\"code\", \"exit_code\", \"message\"}}";
 
 /// The failure of a verb.
 #[derive(Debug, thiserror::Error)]
@@ -88,11 +89,10 @@ impl CliError {
         let closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
         let quiet = matches!(self, CliError::Output(error) if closed(error));
         if !quiet {
-            let text = match wants_json() {
-                true => self.json().to_string(),
-                false => self.to_string(),
-            };
-            super::terminal::print_error(&text);
+            match wants_json() {
+                true => super::terminal::print_error_as_is(&self.json().to_string()),
+                false => super::terminal::print_error(&self.to_string()),
+            }
         }
         self.code()
     }

@@ -5,14 +5,17 @@
 use std::fmt::Write;
 
 use mainstay_protocol::{Event, EventKind, Timestamp};
+use serde_json::Value;
 
 use super::format;
+use super::table::columns;
 use crate::journal::describe;
 
-/// Returns `TIME  #SEQ  MESSAGE (after #CAUSE, by REQUESTER)`.
-pub(crate) fn line(event: &Event) -> String {
+/// Returns `TIME  #SEQ  MESSAGE (after #CAUSE, by REQUESTER)`, and the columns before the message.
+pub(crate) fn line(event: &Event) -> (String, usize) {
     let mut out = format!("{}  #{:<5} ", format::time(event.at), event.seq);
-    out.push_str(&format::single_line(&describe(event)));
+    let before = columns(&out);
+    out.push_str(&format::one_line(&describe(event)));
     let mut why = Vec::new();
     if let Some(seq) = event.cause_seq {
         why.push(format!("after #{seq}"));
@@ -25,19 +28,24 @@ pub(crate) fn line(event: &Event) -> String {
         let _ = write!(out, " ({})", why.join(", "));
     }
     out.push('\n');
-    out
+    (out, before)
 }
 
-/// Returns `TIME  #SEQ  MESSAGE`, with the date if that is not today.
-pub(crate) fn brief(event: &Event, now: Timestamp) -> String {
+/// Returns `TIME  #SEQ  MESSAGE`, with the date if that is not today, and the columns before the
+/// message.
+pub(crate) fn brief(event: &Event, now: Timestamp) -> (String, usize) {
     let (time, text) = (format::local_clock(event.at, now), describe(event));
-    format!("{time}  #{:<5} {}\n", event.seq, format::single_line(&text))
+    let mut out = format!("{time}  #{:<5} ", event.seq);
+    let before = columns(&out);
+    let _ = writeln!(out, "{}", format::one_line(&text));
+    (out, before)
 }
 
 /// Whether an event says what another one does not: a restart after a failure is two lines, that it
 /// failed and that it runs again.
 pub(crate) fn is_essential(event: &Event) -> bool {
     let payload = |name: &str| event.payload.get(name).and_then(|value| value.as_str());
+    let payload_is_number = |name| event.payload.get(name).is_some_and(Value::is_number);
     match event.kind {
         EventKind::ModuleStateChanged => !matches!(
             payload("to"),
@@ -49,6 +57,9 @@ pub(crate) fn is_essential(event: &Event) -> bool {
         | EventKind::RecoveryStarted
         | EventKind::RecoveryStepCompleted
         | EventKind::RecoveryCompleted => false,
+        // So does it of a failure, but for what follows.
+        EventKind::RecoveryFailed => payload_is_number("probation_ms"),
+        EventKind::UserNotified => false,
         // So does the first good answer.
         EventKind::ModuleHealthChanged => payload("from") != Some("unknown"),
         // The module that it depends on says so.
@@ -62,7 +73,6 @@ pub(crate) fn is_essential(event: &Event) -> bool {
 mod tests {
     use super::*;
     use crate::cli::module_details::tests::golden;
-    use serde_json::Value;
 
     fn events() -> Vec<Event> {
         let Value::Array(lines) = golden("events") else {
@@ -76,7 +86,7 @@ mod tests {
     fn every_kind_has_its_line() {
         let said: String = events()
             .iter()
-            .map(|event| format!("{}: {}", event.kind, line(event)))
+            .map(|event| format!("{}: {}", event.kind, line(event).0))
             .collect();
         insta::assert_snapshot!(said);
     }
@@ -111,7 +121,7 @@ mod tests {
         ];
         let shown = events.iter().filter(|event| is_essential(event));
         let now = Timestamp(events[0].at.0 + 1000);
-        let text: String = shown.map(|event| brief(event, now)).collect();
+        let text: String = shown.map(|event| brief(event, now).0).collect();
         let expected = "12:00:00  #2     web failed: exit code 3; next start in 200 ms\n\
             12:00:00  #7     web is running: pid 7\n";
         assert_eq!(text, expected);
@@ -121,10 +131,10 @@ mod tests {
     fn an_empty_payload_says_less_and_control_characters_nothing() {
         for mut event in events() {
             event.payload = Value::Null;
-            let line = line(&event);
+            let (line, _) = line(&event);
             assert!(line.ends_with('\n') && line.lines().count() == 1, "{line}");
             event.payload = serde_json::json!({"text": "a\nb\x1b[2J", "reason": "\r"});
-            assert!(!super::line(&event).trim_end().contains(char::is_control));
+            assert!(!super::line(&event).0.trim_end().contains(char::is_control));
         }
     }
 }

@@ -12,6 +12,8 @@ use super::args::{EventsArgs, EventsSince, GlobalArgs};
 use super::error::CliError;
 use super::history::OfflineHistory;
 use super::system_locator::SystemLocator;
+use super::terminal::Terminal;
+use super::wrapping::wrap_line;
 use super::{event_line, format, terminal};
 
 /// Past events that are shown by default, and when new ones are followed.
@@ -124,11 +126,15 @@ impl Shown {
         if let Some(past) = self.past.take() {
             events.drain(..events.len().saturating_sub(past));
         }
-        let line = |event: &&Event| match self.brief {
-            true => event_line::brief(event, terminal::now()),
-            false => event_line::line(event),
-        };
-        terminal::print(&events.iter().map(line).collect::<String>())
+        let (mut out, screen) = (String::new(), Terminal::of_stdout());
+        for event in events {
+            let (line, indent) = match self.brief {
+                true => event_line::brief(event, terminal::now()),
+                false => event_line::line(event),
+            };
+            wrap_line(&mut out, &line, screen.width.unwrap_or(usize::MAX), indent);
+        }
+        terminal::print(&out)
     }
 }
 

@@ -143,6 +143,23 @@ pub(crate) fn single_line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Puts lines that belong together on one: what follows a line is behind a semicolon, and so is the
+/// advice of a problem of the configuration.
+pub(crate) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = lines.map(|line| single_line(line.strip_prefix("= ").unwrap_or(line)));
+    let mut out = String::new();
+    for line in lines {
+        match out.chars().last() {
+            None => {}
+            Some(':' | ';') => out.push(' '),
+            Some(_) => out.push_str("; "),
+        }
+        out.push_str(&line);
+    }
+    out
+}
+
 /// Returns `a, b and c`; empty for an empty list.
 pub(crate) fn list(names: &[String]) -> String {
     match names {
@@ -197,6 +214,15 @@ mod tests {
         assert_eq!(single_line("a\x1b[31mb\nc"), "a [31mb c");
         assert_eq!(single_line("plain ü"), "plain ü");
         assert_eq!(single_line("a\u{202e}b\u{2066}c"), "a b c");
+    }
+
+    #[test]
+    fn lines_that_belong_together_are_one_line() {
+        let text = "plan 1 is in force:\na.toml:4:1: cannot use x\n   = did you mean y?\n\nb: z";
+        let expected = "plan 1 is in force: a.toml:4:1: cannot use x; did you mean y?; b: z";
+        assert_eq!(one_line(text), expected);
+        assert_eq!(one_line("a\x1b[2J\nb"), "a [2J; b");
+        assert_eq!(one_line(""), "");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &HealthArgs, global: &GlobalArgs) -> Result<CliExitCode,
         terminal::print_json(&health)?;
     } else {
         let screen = Terminal::of_stdout();
-        terminal::print(&render(&health, args.module.is_some(), screen))?;
+        terminal::print_text(&render(&health, args.module.is_some(), screen))?;
     }
     let is_well = match &args.module {
         Some(_) => health

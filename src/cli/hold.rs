@@ -33,7 +33,7 @@ fn print(module: &str, held: &HoldResult, json: bool) -> Result<CliExitCode, Cli
         terminal::print_json(held)?;
     } else {
         let now = terminal::now();
-        terminal::print(&text(module, held.held_until, now))?;
+        terminal::print_text(&text(module, held.held_until, now))?;
     }
     Ok(CliExitCode::Ok)
 }

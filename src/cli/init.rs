@@ -33,7 +33,7 @@ pub(crate) fn run(args: &InitArgs, global: &GlobalArgs) -> Result<CliExitCode, C
         None => text(&name),
     };
     let path = write(&folder, &text)?;
-    terminal::print(&format!(
+    terminal::print_text(&format!(
         "wrote {}; `mainstay up` runs it, `mainstay status` shows it\n",
         path.display()
     ))?;

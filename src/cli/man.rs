@@ -22,7 +22,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<CliExitCode, CliError> {
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), folder).map_err(failed)?;
-    terminal::print(&format!(
+    terminal::print_text(&format!(
         "wrote the manual pages into {0}; `man -l {0}/mainstay.1` shows the first\n",
         folder.display()
     ))?;

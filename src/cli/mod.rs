@@ -60,6 +60,7 @@ mod up;
 mod upgrade;
 mod what_if;
 mod why;
+mod wrapping;
 
 use clap::Parser;
 use mainstay_protocol::enums::CliExitCode;

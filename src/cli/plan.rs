@@ -45,7 +45,7 @@ pub(crate) fn run(args: &args::PlanArgs, global: &GlobalArgs) -> Result<CliExitC
             Some(_) => PlanTitle::DryRun,
             None => PlanTitle::Files,
         };
-        terminal::print(&render(&plan, title, Terminal::of_stdout()))?;
+        terminal::print_text(&render(&plan, title, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -87,7 +87,7 @@ pub(super) fn show_applied(applied: &ConfigApplied, json: bool) -> Result<CliExi
     if json {
         terminal::print_json(applied)?;
     } else {
-        terminal::print(&result(applied))?;
+        terminal::print_text(&result(applied))?;
     }
     Ok(match applied.result {
         ApplyResult::RolledBack => CliExitCode::Failed,

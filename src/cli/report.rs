@@ -71,7 +71,7 @@ pub(crate) fn run(args: &ReportArgs, global: &GlobalArgs) -> Result<CliExitCode,
         let text = format!("cannot write {}: {error}", path.display());
         CliError::new(CliExitCode::Failed, text)
     })?;
-    terminal::print(&report.contents(&path, length))?;
+    terminal::print_text(&report.contents(&path, length))?;
     Ok(CliExitCode::Ok)
 }
 

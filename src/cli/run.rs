@@ -113,7 +113,7 @@ fn show(lines: &LogLines) -> Result<(), CliError> {
         out.push('\n');
     }
     if is_error {
-        terminal::print_error(out.trim_end_matches('\n'));
+        terminal::print_error_as_is(out.trim_end_matches('\n'));
         return Ok(());
     }
     terminal::print(&out)

@@ -47,7 +47,7 @@ fn install(args: &ServiceInstallArgs, global: &GlobalArgs) -> Result<CliExitCode
         terminal::print_error(super::up::fallback_text(&problem).trim_end());
     }
     if args.explain {
-        terminal::print(&explain_install(&installation, !args.no_start))?;
+        terminal::print_text(&explain_install(&installation, !args.no_start))?;
         return Ok(CliExitCode::Ok);
     }
     check_program(&spec)?;
@@ -63,7 +63,7 @@ fn install(args: &ServiceInstallArgs, global: &GlobalArgs) -> Result<CliExitCode
         ),
         Installed::NotStarted => format!("{name} is installed and starts with the system"),
     };
-    terminal::print(&format!("{text}\n"))?;
+    terminal::print_text(&format!("{text}\n"))?;
     Ok(CliExitCode::Ok)
 }
 
@@ -91,7 +91,7 @@ fn uninstall(
     let spec = named_spec(scope, global)?;
     let installation = native::installation(&spec).map_err(|error| failed(error.to_string()))?;
     if explain {
-        terminal::print(&explain_uninstall(&installation))?;
+        terminal::print_text(&explain_uninstall(&installation))?;
         return Ok(CliExitCode::Ok);
     }
     let manager = manager(spec.scope, "uninstall")?;
@@ -100,7 +100,7 @@ fn uninstall(
         true => "is stopped and removed; the state directory and the configuration are kept",
         false => "is not installed",
     };
-    terminal::print(&format!("{} {what}\n", installation.unit))?;
+    terminal::print_text(&format!("{} {what}\n", installation.unit))?;
     Ok(CliExitCode::Ok)
 }
 

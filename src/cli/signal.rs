@@ -21,7 +21,7 @@ pub(crate) fn run(args: &SignalArgs, global: &GlobalArgs) -> Result<CliExitCode,
         terminal::print_json(&sent)?;
     } else {
         let (module, pid) = (format::single_line(&args.module), sent.pid);
-        terminal::print(&format!("{} sent to {module} (pid {pid})\n", sent.signal))?;
+        terminal::print_text(&format!("{} sent to {module} (pid {pid})\n", sent.signal))?;
     }
     Ok(CliExitCode::Ok)
 }

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &SimulateArgs, global: &GlobalArgs) -> Result<CliExitCod
     } else {
         let is_default = args.faults.is_none();
         let text = render(&figures, is_default, Terminal::of_stdout());
-        terminal::print(&text)?;
+        terminal::print_text(&text)?;
     }
     let converged = f64::from(figures.converged) / f64::from(figures.histories);
     match args.require {

@@ -1,5 +1,5 @@
-//! Aligned columns: as wide as their content, cut only at the edge of a terminal.
-//! Owns padding and cutting.
+//! Aligned columns, as wide as their content; the last one goes on in lines below.
+//! Owns padding, breaking and cutting.
 //! Never knows what a column means.
 
 use std::borrow::Cow;
@@ -17,6 +17,10 @@ pub(crate) struct TextTable<'a, const N: usize> {
 }
 
 const GAP: usize = 2;
+/// Columns that the last cell has at least beside the others.
+const TEXT_MIN: usize = 24;
+/// Indentation of a last cell that has lines of its own.
+const BELOW: usize = 6;
 
 impl<'a, const N: usize> TextTable<'a, N> {
     pub(crate) fn new(rows: usize, right: [bool; N]) -> TextTable<'a, N> {
@@ -38,32 +42,63 @@ impl<'a, const N: usize> TextTable<'a, N> {
         self.rows.push(cells);
     }
 
-    /// Appends the table, each line indented by `indent` spaces.
+    /// Appends the table, each line indented by `indent` spaces. Nothing is cut: the last column
+    /// goes on below itself.
     pub(crate) fn render(&self, out: &mut String, indent: usize, screen: Terminal) {
         let line = self.widths.iter().sum::<usize>() + N * GAP + indent + 1;
         out.reserve(line * self.rows.len());
         for row in &self.rows {
-            let mut room = screen.width.unwrap_or(usize::MAX);
-            let mut owed = indent;
+            let (mut used, mut owed) = (0, indent);
             for (n, (text, colour)) in row.iter().enumerate() {
                 let missing = self.widths[n] - columns(text);
                 if self.right[n] {
                     owed += missing;
                 }
                 if !text.is_empty() {
-                    // Spaces are written only before text, so that no line ends with them.
-                    let spaces = owed.min(room);
-                    out.extend(std::iter::repeat_n(' ', spaces));
-                    room -= spaces;
-                    let shown = cut(text, room);
-                    room -= columns(&shown);
-                    screen.paint(out, *colour, &shown);
+                    let is_last = n + 1 == N && !self.right[n];
+                    let room = screen.width.filter(|_| is_last);
+                    let cell = (text.as_ref(), *colour);
+                    match room.filter(|room| used + owed + columns(text) > *room) {
+                        Some(room) => wrapped_cell(out, cell, (used + owed, owed), room, screen),
+                        None => {
+                            // Spaces are written only before text, so that no line ends with them.
+                            out.extend(std::iter::repeat_n(' ', owed));
+                            screen.paint(out, *colour, text);
+                        }
+                    }
+                    used += owed + columns(text);
                     owed = 0;
                 }
                 owed += GAP + if self.right[n] { 0 } else { missing };
             }
             out.push('\n');
         }
+    }
+}
+
+/// Appends a cell that does not fit beside the others: in lines below its beginning, or, where
+/// there is no room for that, below its row.
+fn wrapped_cell(
+    out: &mut String,
+    (text, colour): (&str, Option<AnsiColour>),
+    (start, gap): (usize, usize),
+    room: usize,
+    screen: Terminal,
+) {
+    let beside = room.saturating_sub(start);
+    let (at, lines) = match beside >= TEXT_MIN {
+        true => (start, wrap(text, beside)),
+        false => (BELOW, wrap(text, room.saturating_sub(BELOW))),
+    };
+    for (n, line) in lines.iter().enumerate() {
+        match n == 0 && at == start {
+            true => out.extend(std::iter::repeat_n(' ', gap)),
+            false => {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', at));
+            }
+        }
+        screen.paint(out, colour, line);
     }
 }
 
@@ -147,20 +182,35 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_what_fits() {
-        let screen = Terminal {
-            width: Some(18),
-            colour: false,
-        };
-        let expected = " NAME     SIZE  TE\n a       12345  ü…\n longer      1\n";
-        assert_eq!(rendered(screen), expected.replace("TE\n", "T…\n"));
-        for width in 0..30 {
-            let text = rendered(Terminal {
+    fn a_last_column_that_does_not_fit_goes_on_below_itself_or_below_its_row() {
+        let text = "web changed (command, env.PORT) and was rolled back: web failed";
+        let mut table = TextTable::new(1, [true, false, false]);
+        table.row([
+            ("12".into(), None),
+            ("by ann".into(), None),
+            (text.into(), None),
+        ]);
+        let at = |width| {
+            let mut out = String::new();
+            let screen = Terminal {
                 width: Some(width),
                 colour: false,
-            });
+            };
+            table.render(&mut out, 0, screen);
+            out
+        };
+        let expected = "12  by ann  web changed (command, env.PORT)\n            and was rolled \
+                        back: web failed\n";
+        assert_eq!(at(46), expected);
+        assert_eq!(
+            at(30),
+            "12  by ann\n      web changed (command,\n      env.PORT) and was rolled\n      \
+                            back: web failed\n"
+        );
+        for width in 20..90 {
+            let text = at(width);
             assert!(
-                text.lines().all(|line| line.chars().count() <= width),
+                text.lines().all(|line| columns(line) <= width),
                 "{width}: {text}"
             );
         }

@@ -9,6 +9,13 @@ use mainstay_protocol::Timestamp;
 use serde::Serialize;
 
 use super::error::CliError;
+use super::wrapping::wrap_text;
+
+/// Columns of a terminal that does not say how wide it is.
+const USUAL_WIDTH: usize = 80;
+
+/// Lines of the help that are longer are hard to read.
+const HELP_WIDTH_MAX: usize = 100;
 
 /// The capabilities of stdout.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,10 +44,17 @@ impl Terminal {
         }
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
         Terminal {
-            width,
+            width: Some(width_of(std::io::stdout())),
             colour: !set("NO_COLOR") && !dumb,
+        }
+    }
+
+    /// Returns the text in lines that fit.
+    pub(crate) fn fit(self, text: String) -> String {
+        match self.width {
+            Some(width) => wrap_text(&text, width),
+            None => text,
         }
     }
 
@@ -55,7 +69,33 @@ impl Terminal {
     }
 }
 
-/// Writes the whole text at once.
+#[cfg(unix)]
+fn width_of(stream: impl std::os::fd::AsFd) -> usize {
+    columns_of(terminal_size::terminal_size_of(stream))
+}
+
+#[cfg(windows)]
+fn width_of(stream: impl std::os::windows::io::AsHandle) -> usize {
+    columns_of(terminal_size::terminal_size_of(stream))
+}
+
+fn columns_of(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
+    let width = size.map(|(width, _)| usize::from(width.0));
+    width.filter(|width| *width > 0).unwrap_or(USUAL_WIDTH)
+}
+
+/// Columns of the help: those of the terminal, as long as lines can be read.
+pub(crate) fn help_width() -> usize {
+    let width = Terminal::of_stdout().width;
+    width.map_or(USUAL_WIDTH, |width| width.min(HELP_WIDTH_MAX))
+}
+
+/// Writes text for people: a terminal gets lines that fit, a pipe or file gets it as it is.
+pub(crate) fn print_text(text: &str) -> Result<(), CliError> {
+    print(&Terminal::of_stdout().fit(text.to_owned()))
+}
+
+/// Writes the whole text at once, as it is.
 pub(crate) fn print(text: &str) -> Result<(), CliError> {
     print_bytes(text.as_bytes())
 }
@@ -93,8 +133,16 @@ fn json<T: Serialize>(
     Ok(text + "\n")
 }
 
-/// Prints a message on stderr; a failure is ignored.
+/// Prints a message for people on stderr, in lines that fit; a failure is ignored.
 pub(crate) fn print_error(text: &str) {
+    match std::io::stderr().is_terminal() {
+        true => print_error_as_is(&wrap_text(text, width_of(std::io::stderr()))),
+        false => print_error_as_is(text),
+    }
+}
+
+/// Prints on stderr what programs read, or a module wrote; a failure is ignored.
+pub(crate) fn print_error_as_is(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

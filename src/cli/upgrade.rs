@@ -70,7 +70,7 @@ pub(crate) fn run(args: &UpgradeArgs, global: &GlobalArgs) -> Result<CliExitCode
     if args.json {
         terminal::print_json(&last)?;
     } else if last.outcome == UpgradeOutcome::Done {
-        terminal::print(&done_text(&system, &last))?;
+        terminal::print_text(&done_text(&system, &last))?;
     }
     match (&last.outcome, args.json) {
         (UpgradeOutcome::Done, _) => Ok(CliExitCode::Ok),

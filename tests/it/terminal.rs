@@ -189,3 +189,79 @@ fn a_pipe_gets_no_line_of_progress() {
         "{printed:?}"
     );
 }
+
+/// What a command prints on a terminal of so many columns, and how it ends.
+fn on_terminal(columns: u16, words: &[&str], config: &std::path::Path) -> String {
+    use std::io::Read;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut master = posix_openpt(flags).expect("a terminal");
+    grantpt(&master)
+        .and_then(|()| unlockpt(&master))
+        .expect("its other end");
+    let slave = ptsname_r(&master).expect("the name of that");
+    let mut options = std::fs::OpenOptions::new();
+    let slave = options.read(true).write(true).open(slave).expect("opened");
+    let shared = || Stdio::from(slave.try_clone().expect("the same terminal"));
+    let sized = Command::new("stty")
+        .args(["rows", "24", "cols", &columns.to_string()])
+        .stdin(shared())
+        .status();
+    assert!(sized.expect("stty runs").success());
+    let mut child = Command::new(binary())
+        .args(words)
+        .arg("--config")
+        .arg(config)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(shared())
+        .stderr(shared())
+        .spawn()
+        .expect("it starts");
+    drop(slave);
+    let (mut printed, mut piece) = (Vec::new(), [0; 4096]);
+    // The terminal is gone, which is an error, with its last other end.
+    while let Ok(read @ 1..) = master.read(&mut piece) {
+        printed.extend(&piece[..read]);
+    }
+    child.wait().expect("our child");
+    String::from_utf8_lossy(&printed).replace('\r', "")
+}
+
+#[test]
+fn what_is_wider_than_the_terminal_goes_on_in_the_next_line_and_no_reason_is_cut() {
+    let words = "cannot connect to the upstream at 127.0.0.1:8931 with the name of the queue";
+    let crash = crate::daemon::script(&format!("sleep 0.1; echo '{words}' >&2; exit 17"));
+    let modules = format!(
+        "[module.flaky]\nrequired = false\ncommand = {crash}\n\
+         recovery = {{ max_attempts = 1, probation = \"off\", \
+         backoff = {{ initial = \"10ms\" }} }}\n\
+         [module.needs-it]\nrequired = false\ncommand = {}\nrequires = [\"flaky\"]\n\
+         [module.apart]\ncommand = {}\n",
+        misbehave(""),
+        misbehave(""),
+    );
+    let daemon = crate::daemon::Daemon::launch("", &modules);
+    daemon.until("flaky", ModuleState::Failed);
+    let config = daemon.dir.path().join("config");
+    let squeezed = |text: &str| text.replace([' ', '\n'], "");
+    for (verb, part) in [
+        (&["why", "flaky"][..], words),
+        (&["why", "needs-it"], "flaky is not tried again"),
+        (&["why", "--not-started"], "which failed: exit code 17"),
+        (&["what-if", "fail", "flaky"], "goes on waiting"),
+        (&["events"], "exit code 17"),
+        (&["config", "history"], "in force"),
+        (&["start", "flaky", "--dry-run"], "would"),
+        (&["status", "flaky"], "exit code 17"),
+        (&["check"], "configuration ok"),
+        (&["status", "--help"], "Exit codes"),
+    ] {
+        let printed = on_terminal(50, verb, &config);
+        let wide = printed.lines().find(|line| line.chars().count() > 50);
+        // A word that is longer stays whole.
+        let wide = wide.filter(|line| line.trim().contains(' '));
+        assert_eq!(wide, None, "{verb:?}: {printed}");
+        let is_told = squeezed(&printed).contains(&squeezed(part));
+        assert!(is_told || verb.contains(&"--help"), "{verb:?}: {printed}");
+    }
+}

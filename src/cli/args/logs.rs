@@ -11,19 +11,20 @@ use crate::cli::completions;
 use crate::cli::time_argument::TimeArgument;
 
 const EXAMPLES: &str = "Examples:
-  mainstay logs                            the newest lines of all modules, in order of time
+  mainstay logs                            the newest lines, in order of time
   mainstay logs web -f                     what web writes, until Ctrl-C
   mainstay logs web --run last             what the newest run of web wrote
   mainstay logs web --stream stderr        what web wrote to stderr
-  mainstay logs --since 10m --grep error   matching lines of the last ten minutes
+  mainstay logs --since 10m --grep error   those of the last ten minutes
   mainstay logs api web --since 'yesterday 18:00' --until 19:00
-  mainstay logs web --json                 one object per line: text, time, run, stream
+  mainstay logs web --json                 one object per line
 
-A terminal gets times, a colour for each module and the boundaries of runs; a pipe or file gets the
-lines of one module as they were written, and only a boundary between two runs is added.
+A terminal gets times, a colour for each module and the boundaries of runs; a
+pipe or file gets the lines of one module as they were written, and only a
+boundary between two runs is added.
 
-Exit codes: 0 success, 1 a log cannot be read, 2 invalid command line, 3 mainstay is not running and
-there is no log, 4 there is no such module";
+Exit codes: 0 success, 1 a log cannot be read, 2 invalid command line, 3
+mainstay is not running and there is no log, 4 there is no such module";
 
 #[derive(Debug, Default, Args)]
 #[command(after_help = EXAMPLES)]

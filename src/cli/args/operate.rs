@@ -11,7 +11,7 @@ use crate::cli::completions;
 
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
-  mainstay up                             in the foreground; Ctrl-C stops it in order
+  mainstay up               in the foreground; Ctrl-C stops it in order
   mainstay up -d && mainstay status
   mainstay up --set health.interval=10s")]
 pub(crate) struct UpArgs {
@@ -72,16 +72,14 @@ pub(crate) struct HolderArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The runtime is replaced: everything but the small parent of the modules, \
-which follows
-on Linux, and elsewhere at the next `mainstay up`. When the new program is not ready within 10
-seconds, the one before runs again, and the exit code is 1.
+#[command(after_help = "\
+The runtime is replaced: everything but the small parent of the modules, which
+follows on Linux, and elsewhere at the next `mainstay up`. When the new program
+is not ready within 10 seconds, the one before runs again: exit code 1.
 
 Examples:
-  mainstay upgrade                              to the program that is typed here
-  mainstay upgrade --binary /opt/new/mainstay"
-)]
+  mainstay upgrade                             to the program that is typed here
+  mainstay upgrade --binary /opt/new/mainstay")]
 pub(crate) struct UpgradeArgs {
     /// The program [default: the one of this command]
     #[arg(long, value_name = "PATH")]
@@ -106,8 +104,8 @@ pub(crate) struct RuntimeArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  mainstay start web                     web and what it needs, until it is ready
-  mainstay start migrate --wait          until the task is done; exit code 1 if it failed
+  mainstay start web               web and what it needs, until it is ready
+  mainstay start migrate --wait    until the task is done; exits 1 if it failed
   mainstay start web worker --dry-run")]
 pub(crate) struct StartArgs {
     #[command(flatten)]
@@ -154,7 +152,7 @@ pub(crate) struct SignalArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  mainstay bus tap                                   everything that is published
+  mainstay bus tap                     everything that is published
   mainstay bus tap 'samples.*' --json
   mainstay bus publish samples.cpu '{\"percent\":12}'
   mainstay bus call scorer score '{\"sample\":1}'")]

@@ -17,6 +17,7 @@ use crate::cli::time_argument::TimeArgument;
 #[command(after_help = "Examples:
   mainstay status                what runs, what failed and why
   mainstay status web            everything about web
+  mainstay status --sort memory  what uses most comes first
   mainstay status --watch        again and again, until Ctrl-C
   mainstay status --json | jq .status")]
 pub(crate) struct StatusArgs {
@@ -32,6 +33,10 @@ pub(crate) struct StatusArgs {
     /// Below each module what it needs
     #[arg(long, conflicts_with_all = ["module", "json", "wide"])]
     pub(crate) tree: bool,
+    /// What uses most, or was restarted most often, comes first; or by name
+    /// [default: trouble first]
+    #[arg(long, value_name = "KEY", value_enum, conflicts_with_all = ["module", "tree"])]
+    pub(crate) sort: Option<SortKey>,
     /// Show it again and again, every second or at this interval; a pipe gets what changed
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "1s", value_parser = humantime::parse_duration)]
@@ -39,6 +44,15 @@ pub(crate) struct StatusArgs {
     /// Print the objects of the protocol
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What modules are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SortKey {
+    Cpu,
+    Memory,
+    Restarts,
+    Name,
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +70,7 @@ pub(crate) struct HealthArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  mainstay doctor     which limits this machine can enforce, and how to get the others")]
+  mainstay doctor    which limits can be enforced here, and how to get others")]
 pub(crate) struct DoctorArgs {
     /// Print the object of the protocol
     #[arg(long)]
@@ -130,9 +144,13 @@ fn event_kind() -> impl TypedValueParser<Value = EventKind> {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mainstay graph                      as text, by waves
+  mainstay graph web                  what web needs, and what needs web
   mainstay graph --svg > graph.svg    as a picture, coloured by state
   mainstay graph --files --mermaid    of the files, whatever runs")]
 pub(crate) struct GraphArgs {
+    /// Only this module, what it needs and what needs it, directly or not
+    #[arg(add = completions::modules())]
+    pub(crate) module: Option<String>,
     /// As a picture
     #[arg(long, group = "form")]
     pub(crate) svg: bool,
@@ -152,8 +170,8 @@ pub(crate) struct GraphArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Keys: l logs, w why, r restart, s start or stop, g graph, / filter, : any command,
-? help, q quit.
+    after_help = "Keys: l logs, w why, r restart, s start or stop, g graph, / filter, : any
+command, ? help, q quit.
 
 Examples:
   mainstay top

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 
 const SIMULATE_EXAMPLES: &str = "Examples:
-  mainstay simulate                                 with the faults that most modules have
-  mainstay simulate --faults faults.toml            with those of a file (docs/simulate.md)
+  mainstay simulate                         with faults that most have
+  mainstay simulate --faults faults.toml    with those of docs/simulate.md
   mainstay simulate --faults faults.toml --set module.db.recovery.max_attempts=6
-  mainstay simulate --require 0.99                  fails where fewer histories come up";
+  mainstay simulate --require 0.99          fails where fewer histories come up";
 
 #[derive(Debug, Args)]
 #[command(after_help = SIMULATE_EXAMPLES)]

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::super::args::LogsArgs;
 use super::super::error::CliError;
+use super::super::table::columns;
 use super::super::terminal::{AnsiColour, Terminal};
 use super::super::{format, terminal, terminal_text};
 use crate::os::log_reader::{LogLine, RunMark};
@@ -258,7 +259,12 @@ impl LogPrinter {
 
     fn boundary(&mut self, text: &str) {
         let mut line = String::new();
-        let text = format!("── {text} ──");
+        let mut text = format!("── {text} ──");
+        // A mark that wraps looks like two.
+        let is_wide = |text: &str| self.terminal.width.is_some_and(|room| columns(text) > room);
+        if is_wide(&text) {
+            text.truncate(text.len() - " ──".len());
+        }
         self.terminal
             .paint(&mut line, Some(AnsiColour::Grey), &text);
         self.out.extend(line.as_bytes());
