@@ -22,9 +22,11 @@ pub(crate) fn run(args: &ImportArgs, global: &GlobalArgs) -> Result<CliExitCode,
     let name = global.name.clone().or_else(|| found.name.clone());
     let project = folder.parent().and_then(Path::file_name);
     let name = name.or_else(|| project.map(|name| name.to_string_lossy().into_owned()));
-    let files = found.files(&usable_name(&name.unwrap_or_default()), &folder);
+    let name = name.unwrap_or_default();
+    let usable = usable_name(&name);
+    let files = found.files(&usable, &folder);
     write(&folder, &files, args.force)?;
-    terminal::print(&report(&found, &folder))?;
+    terminal::print_text(&report(&found, (&name, &usable), &folder))?;
     let checked = config::load(&ConfigSources::folder(&folder));
     let Err(problems) = checked else {
         return Ok(CliExitCode::Ok);
@@ -87,14 +89,19 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     options.open(path)?.write_all(text.as_bytes())
 }
 
-fn report(found: &Import, folder: &Path) -> String {
+fn report(found: &Import, (name, usable): (&str, &str), folder: &Path) -> String {
     let mut text = format!("wrote {}/mainstay.toml and ", folder.display());
     let names = found.modules.iter().map(|module| module.name.as_str());
     let names: Vec<&str> = names.collect();
     let plural = if names.len() == 1 { "" } else { "s" };
     let _ = writeln!(text, "{} module{plural}: {}", names.len(), names.join(", "));
-    if !found.notes.is_empty() {
+    let is_renamed = name != usable;
+    if is_renamed || !found.notes.is_empty() {
         text.push_str("\nnot kept, or different here:\n");
+    }
+    if is_renamed {
+        let name = format::single_line(name);
+        let _ = writeln!(text, "  the system {name:?} is called {usable} here");
     }
     for note in &found.notes {
         let module = note.module.as_ref();

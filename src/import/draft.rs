@@ -92,6 +92,11 @@ impl Import {
             );
             return Err(Fault::new(draft.line, text));
         }
+        if draft.name != draft.original {
+            let (name, original) = (&draft.name, &draft.original);
+            let text = format!("{original:?} is called {name} here: a-z, 0-9, - and _ make a name");
+            self.note(draft.line, "", text);
+        }
         self.modules.push(draft);
         Ok(())
     }
@@ -186,7 +191,7 @@ impl Import {
         for note in self.notes.iter().filter(|note| note.module.is_none()) {
             let _ = writeln!(
                 main,
-                "# Not kept: {}:{}: {}",
+                "# Not kept, or different here: {}:{}: {}",
                 note.file, note.line, note.text
             );
         }
@@ -209,7 +214,7 @@ impl Import {
         for note in self.notes.iter().filter(own) {
             let _ = writeln!(
                 text,
-                "# Not kept: {}:{}: {}",
+                "# Not kept, or different here: {}:{}: {}",
                 note.file, note.line, note.text
             );
         }

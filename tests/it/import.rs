@@ -135,3 +135,29 @@ fn nothing_is_overwritten_and_what_was_lost_is_said() {
     assert!(forced.status.success(), "{forced:?}");
     assert_ne!(fs::read_to_string(&module).expect("there"), "# mine\n");
 }
+
+#[test]
+fn each_name_that_changes_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text =
+        "processes:\n  _worker2:\n    command: sleep 60\n  Web.App:\n    command: sleep 60\n";
+    fs::write(dir.path().join("process-compose.yaml"), text).expect("a file");
+    let output = import(dir.path(), &["process-compose.yaml", "--name", "My Shop"]);
+    let refused = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{refused}");
+    fs::write(
+        dir.path().join("process-compose.yaml"),
+        format!("name: My Shop\n{text}"),
+    )
+    .expect("a file");
+    let output = import(dir.path(), &["process-compose.yaml"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for part in [
+        "the system \"My Shop\" is called my-shop here",
+        "\"_worker2\" is called worker2 here",
+        "\"Web.App\" is called web-app here",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+}
