@@ -44,7 +44,7 @@ to_wire! {
     kind: Kind => ModuleKind { Service, Task, Builtin };
     importance: Importance => ModuleImportance { Low, Normal, High, Critical };
     rung: ThrottleRung => Rung { None, Notice, Priority, Cap, Restart, Stop };
-    change_action: PreviewAction => ChangeAction { Start, Stop, Restart, Notify, Fail };
+    change_action: PreviewAction => ChangeAction { Start, Stop, Restart, Notify, Fail, Wait };
     key_class: KeyClass => WireKeyClass { Live, Notify, Restart, RestartDependents };
 }
 

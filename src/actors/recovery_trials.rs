@@ -190,13 +190,15 @@ impl RecoveryActorState {
             let names = along.iter().map(|id| self.ctx.name(*id).to_string());
             names.collect()
         };
-        let max = self.ctx.spec(module).recovery.max_attempts;
+        let spec = self.ctx.spec(module);
+        let (max, window) = (spec.recovery.max_attempts, spec.recovery.window);
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match verdict {
             Verdict::Retry { after, strategy } => Some((
                 EventKind::RecoveryStarted,
                 json!({ "failure": failure, "attempt": attempt,
-                        "max_attempts": max, "delay_ms": ms(after),
+                        "max_attempts": max, "window_ms": ms(window),
+                        "delay_ms": ms(after),
                         "strategy": convert::strategy(strategy), "along": names(),
                         "system": scope == Scope::System }),
             )),

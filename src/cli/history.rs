@@ -107,8 +107,8 @@ impl OfflineHistory {
     /// Returns what led to the last known state of a module.
     pub(crate) fn why(&self, module: &str, full: bool) -> Result<WhyResult, CliError> {
         let log_end = || {
-            self.log(module)
-                .map_or_else(Vec::new, |log| tail::last_words(&log))
+            let words = self.log(module).map(|log| tail::last_words(&log));
+            words.map_or_else(Default::default, |words| (words.at, words.lines))
         };
         let why = self.journal()?.why(module, full, log_end);
         let why = why.map_err(unreadable)?;

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &WhatIfArgs, global: &GlobalArgs) -> Result<CliExitCode,
     if args.json {
         terminal::print_json(&result)?;
     } else {
-        terminal::print(&render(&params, &result, Terminal::of_stdout()))?;
+        terminal::print_text(&render(&params, &result, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -50,6 +50,7 @@ fn render(params: &WhatIfParams, result: &WhatIfResult, screen: Terminal) -> Str
             ChangeAction::Restart => "restarts",
             ChangeAction::Notify => "keeps running and is notified",
             ChangeAction::Fail => "fails",
+            ChangeAction::Wait => "goes on waiting",
             ChangeAction::Other(other) => other.as_str(),
         };
         table.row([
@@ -58,14 +59,7 @@ fn render(params: &WhatIfParams, result: &WhatIfResult, screen: Terminal) -> Str
             (format::single_line(&step.reason), None),
         ]);
     }
-    table.render(
-        &mut out,
-        2,
-        Terminal {
-            width: None,
-            ..screen
-        },
-    );
+    table.render(&mut out, 2, screen);
     if let Some(recovery) = &result.recovery {
         let _ = writeln!(out, "Recovery: {}.", format::single_line(recovery));
     }

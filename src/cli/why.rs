@@ -36,7 +36,7 @@ pub(crate) fn run(args: &args::WhyArgs, global: &GlobalArgs) -> Result<CliExitCo
         terminal::print_json(&why)?;
     } else {
         let (now, screen) = (terminal::now(), Terminal::of_stdout());
-        terminal::print(&render(&why, running, now, screen))?;
+        terminal::print_text(&render(&why, running, now, screen))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -47,7 +47,7 @@ fn not_started(json: bool, global: &GlobalArgs) -> Result<CliExitCode, CliError>
     if json {
         terminal::print_json(&result)?;
     } else {
-        terminal::print(&render_groups(&result, Terminal::of_stdout()))?;
+        terminal::print_text(&render_groups(&result, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -78,7 +78,7 @@ fn render(why: &WhyResult, running: bool, now: Timestamp, screen: Terminal) -> S
         let _ = writeln!(out, "Do: {}", format::single_line(command));
     }
     match why.affects.is_empty() {
-        true if running => out.push_str("Affects: nothing that is up requires it.\n"),
+        true if running => out.push_str("Affects: no other module.\n"),
         true => {}
         false => {
             let names = format::list(&why.affects);
@@ -141,12 +141,7 @@ fn history(out: &mut String, why: &WhyResult, now: Timestamp, screen: Terminal) 
             (format::single_line(&link.text), None),
         ]);
     }
-    // A message longer than the terminal wraps: it is not cut.
-    let wide = Terminal {
-        width: None,
-        ..screen
-    };
-    table.render(out, 2, wide);
+    table.render(out, 2, screen);
 }
 
 fn render_groups(result: &NotStartedResult, screen: Terminal) -> String {
@@ -165,11 +160,7 @@ fn render_groups(result: &NotStartedResult, screen: Terminal) -> String {
                 (format::single_line(waits), None),
             ]);
         }
-        let wide = Terminal {
-            width: None,
-            ..screen
-        };
-        table.render(&mut out, 2, wide);
+        table.render(&mut out, 2, screen);
         for command in &group.commands {
             let _ = writeln!(out, "  do: {}", format::single_line(command));
         }
@@ -230,7 +221,7 @@ mod tests {
         let expected = "\
 storage is backoff.
 Next: no action is scheduled.
-Affects: nothing that is up requires it.
+Affects: no other module.
 History: the journal has nothing about it.
 ";
         assert_eq!(text(&why), expected);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Supposition;
+use mainstay_protocol::enums::DesiredState;
 use mainstay_protocol::method::{NotStartedResult, WhatIfAction, WhyEvidence, WhyNext, WhyResult};
 use mainstay_protocol::methods::{WhatIf, Why, WhyNotStarted};
 use mainstay_protocol::{ErrorCode, ModuleState, ModuleView, RequestError};
@@ -21,7 +22,7 @@ use crate::actors::health::{HealthMsg, ProbeOutlook};
 use crate::actors::lifecycle::{LifecycleMsg, LifecycleQuery, Outlook};
 use crate::actors::module::{ModuleMsg, RunOutlook};
 use crate::journal::{Story, Streak, story};
-use crate::os::tail;
+use crate::os::tail::{self, LastWords};
 
 /// Time that actors other than the lifecycle have to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -119,7 +120,7 @@ async fn read_story(
 }
 
 /// Returns the end of its log, without empty lines; nothing if it cannot be read.
-async fn log_end(ctx: &RuntimeContext, module: ModuleId) -> Vec<String> {
+async fn log_end(ctx: &RuntimeContext, module: ModuleId) -> LastWords {
     let path = ctx.log_file(module);
     let read = tokio::task::spawn_blocking(move || tail::last_words(&path));
     read.await.unwrap_or_default()
@@ -132,12 +133,12 @@ struct Found {
     probes: Vec<ProbeOutlook>,
     run: Option<RunOutlook>,
     story: Story,
-    log: Vec<String>,
+    log: LastWords,
 }
 
 impl Found {
     fn result(self) -> WhyResult {
-        let streak = self.story.streak.as_ref().filter(|_| self.has_failed());
+        let streak = self.story.streak.as_ref().filter(|_| self.is_recovering());
         let ended = streak.and_then(Streak::summary);
         let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
         WhyResult {
@@ -158,16 +159,20 @@ impl Found {
         matches!(self.view.state, ModuleState::Backoff | ModuleState::Failed)
     }
 
+    /// Whether its failures still count: between two of them it runs, too.
+    fn is_recovering(&self) -> bool {
+        self.has_failed() || (self.view.attempts > 0 && self.view.desired == DesiredState::Up)
+    }
+
     fn evidence(&self) -> Vec<WhyEvidence> {
         let evidence = |source: String, at, lines| WhyEvidence { source, at, lines };
         let mut all = Vec::new();
-        if self.has_failed() && !self.log.is_empty() {
-            let at = self.view.last_exit.as_ref().map(|exit| exit.at);
-            all.push(evidence(
-                "its log ends with".to_owned(),
-                at,
-                self.log.clone(),
-            ));
+        // What an earlier run wrote says nothing of the end of this one.
+        let is_of_last_run = self.log.run == 0 || self.log.run >= self.view.generation;
+        if self.has_failed() && is_of_last_run && !self.log.lines.is_empty() {
+            let exit = self.view.last_exit.as_ref().map(|exit| exit.at);
+            let (at, lines) = (self.log.at.or(exit), self.log.lines.clone());
+            all.push(evidence("its log ends with".to_owned(), at, lines));
         }
         for probe in self.probes.iter().filter(|probe| !probe.found.is_empty()) {
             let source = format!("the probe {} found", probe.what);

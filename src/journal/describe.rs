@@ -154,8 +154,8 @@ fn reason(cause: StateCause, actor: Option<&str>, facts: PayloadReader<'_>) -> S
             || "its group acted".to_owned(),
             |by| format!("along with {by}, which failed"),
         ),
-        StateCause::Probation => "probation".to_owned(),
-        StateCause::Idle => "idle".to_owned(),
+        StateCause::Probation => "one more try after it was given up".to_owned(),
+        StateCause::Idle => "not used for long".to_owned(),
         StateCause::Shutdown => "the system is stopping".to_owned(),
         StateCause::Other(cause) => cause.as_str().to_owned(),
         StateCause::Adopted => "the runtime returned and found it so".to_owned(),
@@ -293,8 +293,8 @@ fn recovery(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
             let failed = facts
                 .list("failed")
                 .unwrap_or_else(|| "many modules".to_owned());
-            let stopped = prefixed(": stopped: ", facts.list("stopped"));
-            format!("a cascade of failures of {failed}{stopped}")
+            let stopped = prefixed("; stopped: ", facts.list("stopped"));
+            format!("too many failures at once: {failed}{stopped}")
         }
         EventKind::UserNotified => format!("notice{}", facts.why()),
         EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mainstay_protocol::method::{EventsParams, WhyEvidence, WhyResult};
-use mainstay_protocol::{Event, EventKind, ModuleState, StateCause};
+use mainstay_protocol::{Event, EventKind, ModuleState, StateCause, Timestamp};
 
 use super::reader::{self, EventFilter, Order, ReadError};
 use super::replay::replay;
@@ -40,7 +40,8 @@ impl OfflineJournal {
     }
 
     /// Returns what led to the last known state of `module`, or its whole history; none if it has
-    /// no event. `log_end` reads its last lines, if it did not run well until the system stopped.
+    /// no event. `log_end` reads its last lines and the time of the newest, if it did not run well
+    /// until the system stopped.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -48,7 +49,7 @@ impl OfflineJournal {
         &self,
         module: &str,
         full: bool,
-        log_end: impl FnOnce() -> Vec<String>,
+        log_end: impl FnOnce() -> (Option<Timestamp>, Vec<String>),
     ) -> Result<Option<WhyResult>, ReadError> {
         let recent = self.read(&EventsParams {
             module: Some(module.to_owned()),
@@ -74,12 +75,13 @@ impl OfflineJournal {
         let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
         let log = match last.has_failed() || last.state == ModuleState::Starting {
             true => log_end(),
-            false => Vec::new(),
+            false => Default::default(),
         };
-        let log = (!log.is_empty()).then(|| WhyEvidence {
+        let (wrote_at, lines) = log;
+        let log = (!lines.is_empty()).then(|| WhyEvidence {
             source: "its log ends with".to_owned(),
-            at: replayed.last_exit.map(|exit| exit.at),
-            lines: log,
+            at: wrote_at.or_else(|| replayed.last_exit.map(|exit| exit.at)),
+            lines,
         });
         let bundle = story.forensics.map(|(at, path)| WhyEvidence {
             source: "before it was killed, its state was written to".to_owned(),

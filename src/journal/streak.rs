@@ -19,6 +19,8 @@ pub struct Streak {
     delays: Vec<u64>,
     /// Attempts used and allowed.
     attempts: Option<(u64, u64)>,
+    /// The window that they are counted in, in milliseconds.
+    window_ms: Option<u64>,
 }
 
 impl Streak {
@@ -30,6 +32,7 @@ impl Streak {
             span_ms: 0,
             delays: Vec::new(),
             attempts: None,
+            window_ms: None,
         };
         let (mut first, mut last, mut begins) = (None, None, false);
         for event in recent.iter().rev() {
@@ -49,6 +52,7 @@ impl Streak {
                     let attempt = number(event, "attempt");
                     let most = number(event, "max_attempts");
                     streak.attempts = streak.attempts.or(attempt.zip(most));
+                    streak.window_ms = streak.window_ms.or(number(event, "window_ms"));
                     begins = attempt.is_some_and(|attempt| attempt <= 1);
                 }
                 _ if is_requested(event) => break,
@@ -84,12 +88,16 @@ impl Streak {
             false => format!(", after {} to {}", millis_text(*least), millis_text(*most)),
         };
         let (count, span) = (self.ends.len(), millis_text(self.span_ms));
-        Some(format!(
-            "it ended {count} times in {span} ({always}{after})"
-        ))
+        // Only so many events are read: earlier ends are known by their number alone.
+        let attempts = self.attempts.map_or(0, |(used, _)| used);
+        let ended = match attempts > count as u64 {
+            true => format!("it ended {attempts} times, the last {count} in {span}"),
+            false => format!("it ended {count} times in {span}"),
+        };
+        Some(format!("{ended} ({always}{after})"))
     }
 
-    /// Returns what was tried: `restart after 200 ms, 400 ms (2 of 3 attempts used)`.
+    /// Returns what was tried: `restart after 200 ms, 400 ms (2 of 3 attempts within 5 min)`.
     #[must_use]
     pub fn tried(&self) -> String {
         let skipped = self.delays.len().saturating_sub(DELAYS_MAX);
@@ -105,8 +113,13 @@ impl Streak {
         };
         let used = match self.attempts {
             None => String::new(),
+            Some((1, 0)) => " (1 attempt, without limit)".to_owned(),
             Some((used, 0)) => format!(" ({used} attempts, without limit)"),
-            Some((used, most)) => format!(" ({used} of {most} attempts used)"),
+            Some((used, most)) => {
+                let window = self.window_ms.map(millis_text);
+                let window = window.map_or_else(String::new, |window| format!(" within {window}"));
+                format!(" ({used} of {most} attempts{window})")
+            }
         };
         format!("restart after {earlier}{delays}{used}")
     }

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
+use mainstay_protocol::Timestamp;
+
 use super::log_reader::{LogFilter, LogLine, LogReader};
 
 /// Bytes of a line that are always returned.
@@ -50,17 +52,35 @@ pub(crate) fn last_lines(path: &Path, count: usize, room: u64) -> io::Result<Vec
     Ok(lines.iter().map(text).collect())
 }
 
-/// Returns the last words of a module: the newest lines of its log that are not empty, each cut;
-/// nothing if they cannot be read.
-pub(crate) fn last_words(path: &Path) -> Vec<String> {
-    let lines = last_lines(path, LAST_WORDS * 2, 1024 * 1024).unwrap_or_default();
-    let spoken: Vec<&String> = lines
-        .iter()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+/// The last words of a module.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LastWords {
+    /// When the newest line was written, if that is known.
+    pub(crate) at: Option<Timestamp>,
+    /// The run that wrote the newest line; 0: unknown.
+    pub(crate) run: u64,
+    /// The newest lines that are not empty, each cut, oldest first.
+    pub(crate) lines: Vec<String>,
+}
+
+/// Returns the last words of a module; no lines if they cannot be read.
+pub(crate) fn last_words(path: &Path) -> LastWords {
+    let lines = newest(path, LogFilter::default(), LAST_WORDS * 2, 1024 * 1024);
+    let lines = lines.unwrap_or_default();
+    let texts = lines.iter().map(|line| (line, text(line)));
+    let spoken: Vec<(&LogLine, String)> =
+        texts.filter(|(_, text)| !text.trim().is_empty()).collect();
     let skipped = spoken.len().saturating_sub(LAST_WORDS);
-    let cut = |line: &&String| line.chars().take(LAST_WORDS_CHARS).collect();
-    spoken[skipped..].iter().map(cut).collect()
+    let newest = spoken.last().map(|(line, _)| *line);
+    let cut = |text: &String| text.chars().take(LAST_WORDS_CHARS).collect();
+    LastWords {
+        at: newest.and_then(|line| line.at),
+        run: newest.map_or(0, |line| line.run),
+        lines: spoken[skipped..]
+            .iter()
+            .map(|(_, text)| cut(text))
+            .collect(),
+    }
 }
 
 /// The newest `count` lines of a log that pass the filter and, where it is short, of the files

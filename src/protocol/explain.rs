@@ -41,7 +41,8 @@ pub struct WhyResult {
     pub chain: Vec<WhyLink>,
     /// What happens next, and when.
     pub next: Option<WhyNext>,
-    /// The modules that require it, directly or not, and are desired up.
+    /// The modules that are up or on their way up and need it, directly or not: without it they
+    /// stop, or go on to wait. Those of `what_if` `stop`.
     #[serde(default)]
     pub affects: Vec<String>,
     /// Commands that change it.
@@ -153,6 +154,6 @@ pub struct WhatIfResult {
     pub worst: SystemStatus,
     /// The status of the system afterwards.
     pub status: SystemStatus,
-    /// Why it would not be healthy; null when it would.
+    /// Why it would not be healthy, and what would be stopped on request; null when there is neither.
     pub reason: Option<String>,
 }

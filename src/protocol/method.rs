@@ -212,6 +212,8 @@ wire_enum! {
         Notify = "notify",
         /// Its run fails.
         Fail = "fail",
+        /// It waits already, and goes on to wait.
+        Wait = "wait",
     }
 }
 

@@ -363,3 +363,99 @@ fn a_hang_on_request_is_noticed_like_any_other() {
         }
     });
 }
+
+#[test]
+fn between_two_failures_why_says_how_often_it_failed_and_what_it_may() {
+    let recovery = "recovery = { max_attempts = 3, window = \"10m\", \
+                    backoff = { initial = \"60s\", max = \"60s\" } }";
+    let crash = script("until [ -e crash ]; do sleep 0.02; done; rm crash; exit 17");
+    let daemon = Daemon::start(&format!("[module.it]\n{recovery}\ncommand = {crash}\n"));
+    daemon.touch("crash");
+    daemon.until("it", ModuleState::Backoff);
+    let told = why(&daemon, "it");
+    let tried = told.tried.expect("a restart");
+    assert!(
+        tried.ends_with("(1 of 3 attempts within 10 min)"),
+        "{tried}"
+    );
+    let next = told.next.expect("a restart").text;
+    assert_eq!(next, "it is restarted (attempt 1 of 3 within 10 min)");
+}
+
+#[test]
+fn while_it_runs_again_why_still_says_how_often_it_failed() {
+    let recovery = "recovery = { max_attempts = 5, backoff = { initial = \"10ms\" } }";
+    let crash = script("echo run >> runs; test $(wc -l < runs) -gt 2 || exit 17; exec sleep 600");
+    let daemon = Daemon::start(&format!("[module.it]\n{recovery}\ncommand = {crash}\n"));
+    daemon.until_view("its third run", "it", |view| {
+        view.attempts == 2 && view.state == ModuleState::Running
+    });
+    let told = why(&daemon, "it");
+    assert!(
+        told.summary.contains("it ended 2 times in"),
+        "{}",
+        told.summary
+    );
+    let tried = told.tried.expect("restarts");
+    assert!(tried.contains("(2 of 5 attempts within"), "{tried}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_words_of_an_earlier_run_are_no_evidence_of_a_start_that_failed() {
+    use std::os::unix::fs::PermissionsExt;
+    let recovery = "recovery = { max_attempts = 1, probation = \"off\", \
+                    backoff = { initial = \"10ms\", max = \"10ms\" } }";
+    let module = format!("[module.it]\nrequired = false\n{recovery}\ncommand = [\"./once\"]\n");
+    let dir = crate::daemon::prepare("", &module);
+    let program = dir.path().join("once");
+    std::fs::write(
+        &program,
+        "#!/bin/sh\necho words of the first run\nrm -f \"$0\"\nexit 3\n",
+    )
+    .expect("a file");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let daemon = Daemon::launch_in(dir);
+    daemon.until("it", ModuleState::Failed);
+    assert!(daemon.output("it").contains("words of the first run"));
+    let told = why(&daemon, "it");
+    assert!(told.summary.contains("once"), "{}", told.summary);
+    let sources = told.evidence.iter().map(|it| it.source.as_str());
+    let sources: Vec<&str> = sources.collect();
+    assert!(
+        !sources.contains(&"its log ends with"),
+        "{:?}",
+        told.evidence
+    );
+}
+
+#[test]
+fn those_that_why_calls_affected_are_those_that_what_if_stop_names() {
+    let run = misbehave("");
+    let daemon = Daemon::start(&format!(
+        "[module.base]\ncommand = {run}\n[module.once]\nkind = \"task\"\ncommand = {}\n\
+         [module.mid]\ncommand = {run}\n\
+         requires = [\"base\", {{ module = \"once\", until = \"completed\" }}]\n\
+         [module.top]\ncommand = {run}\nrequires = [\"mid\"]\n\
+         [module.idle]\nstart = \"lazy\"\ncommand = {run}\nrequires = [\"base\"]\n",
+        script("exit 0"),
+    ));
+    daemon.until("top", ModuleState::Running);
+    let agree = |module: &str, expected: &[&str]| {
+        let mut named: Vec<String> = what_if(&daemon, "stop", module)
+            .steps
+            .into_iter()
+            .map(|step| step.module)
+            .filter(|name| name != module)
+            .collect();
+        named.sort();
+        assert_eq!(named, expected, "{module}");
+        assert_eq!(why(&daemon, module).affects, expected, "{module}");
+    };
+    agree("base", &["mid", "top"]);
+    agree("once", &[]);
+    agree("top", &[]);
+    daemon.change(name::MODULE_STOP, "base");
+    agree("base", &["mid", "top"]);
+    agree("mid", &["top"]);
+}

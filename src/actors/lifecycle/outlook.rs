@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::super::convert;
 use super::LifecycleActorState;
+use crate::os_text::duration_text;
 
 /// What is known of one module beyond its snapshot.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub(crate) struct Outlook {
     pub(crate) on_failure: Option<String>,
     /// What follows, if that is more than that its run goes on.
     pub(crate) next: Option<WhyNext>,
-    /// The modules that require it and are desired up.
+    /// The modules that stop or go on to wait without it.
     pub(crate) affects: Vec<String>,
     /// Commands that change it.
     pub(crate) commands: Vec<String>,
@@ -86,7 +87,7 @@ impl LifecycleActorState {
             because: chain.map(|link| link.text).collect(),
             on_failure: self.on_failure(module),
             next: self.next_step_of(module),
-            affects: self.affected_by(module),
+            affects: self.names_of(&self.policy.affected_by(module)),
             commands: self.commands_for(module),
         }
     }
@@ -117,7 +118,7 @@ impl LifecycleActorState {
                 }
                 match self.waiting_text(module, &view) {
                     Some(text) => format!("{name} waits for {text}"),
-                    None => format!("{name} waits for a start slot"),
+                    None => format!("{name} waits for its turn to start"),
                 }
             }
             (State::Backoff, _) => format!("{name} failed: {}", self.reason(module, view.state)),
@@ -255,7 +256,7 @@ impl LifecycleActorState {
             Forecast::Retry {
                 probation: true, ..
             } => format!("{name} is tried once more (probation)"),
-            Forecast::Retry { .. } => format!("{name} is restarted"),
+            Forecast::Retry { .. } => format!("{name} is restarted{}", self.attempt_text(module)),
             Forecast::Procedure { .. } => {
                 format!("{name} is started after its reset, which fails if it takes longer")
             }
@@ -283,7 +284,7 @@ impl LifecycleActorState {
             }
             Forecast::Token { holders, .. } => {
                 let holders = self.ctx.names(&holders);
-                format!("{name} starts at the latest when {holders} returns its restart token")
+                format!("{name} starts at the latest when the restart of {holders} is over")
             }
             Forecast::Turn { after, .. } => match after {
                 Some(after) => format!("{name} is started after {}", self.ctx.name(after)),
@@ -317,6 +318,20 @@ impl LifecycleActorState {
         Some(text)
     }
 
+    /// Which attempt is under way: ` (attempt 2 of 3 within 5 min)`.
+    fn attempt_text(&self, module: ModuleId) -> String {
+        let attempt = self.policy.view(module).attempts;
+        let spec = self.ctx.spec(module);
+        match (attempt, spec.recovery.max_attempts) {
+            (0, _) => String::new(),
+            (_, 0) => format!(" (attempt {attempt}, without limit)"),
+            (_, most) => {
+                let window = duration_text(spec.recovery.window);
+                format!(" (attempt {attempt} of {most} within {window})")
+            }
+        }
+    }
+
     /// What a person has to do about a module that rests, if there is more to it than a start.
     fn rest_text(&self, module: ModuleId) -> Option<String> {
         let view = self.policy.view(module);
@@ -347,25 +362,14 @@ impl LifecycleActorState {
             Verdict::Propose { .. } => "it fails, and its recovery waits for a person".to_owned(),
             Verdict::Done => "it stays stopped".to_owned(),
             Verdict::GiveUp { probation: None } => "it fails and is not tried again".to_owned(),
-            Verdict::GiveUp { .. } => "it fails until its next probation".to_owned(),
+            Verdict::GiveUp { .. } => "it fails, and is tried once more later".to_owned(),
         };
         Some(text)
     }
 
-    /// The modules that require `module`, directly or not, and are desired up.
-    fn affected_by(&self, module: ModuleId) -> Vec<String> {
-        let plan = self.ctx.plan();
-        let (mut found, mut more) = (BTreeSet::new(), vec![module]);
-        while let Some(module) = more.pop().filter(|module| plan.has(*module)) {
-            for dependent in plan.dependents(module).iter().filter(|it| it.hard) {
-                let is_up = self.policy.view(dependent.from).desired == Desired::Up;
-                if is_up && found.insert(dependent.from) {
-                    more.push(dependent.from);
-                }
-            }
-        }
-        let in_order = plan.ids().filter(|id| found.contains(id));
-        in_order.map(|id| self.ctx.name(id).to_string()).collect()
+    fn names_of(&self, modules: &[ModuleId]) -> Vec<String> {
+        let names = modules.iter().map(|id| self.ctx.name(*id).to_string());
+        names.collect()
     }
 
     /// What a person may type.

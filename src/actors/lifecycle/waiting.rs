@@ -36,7 +36,7 @@ impl LifecycleActorState {
         }
         if !view.token_holders.is_empty() {
             let holders = self.ctx.names(&view.token_holders);
-            return Some(format!("a restart token: {holders} restart first"));
+            return Some(format!("its turn to restart, after {holders}"));
         }
         let spec = self.ctx.spec(module);
         let parts = CONDITIONS.iter().filter_map(|(until, text)| {
@@ -97,7 +97,7 @@ impl LifecycleActorState {
         };
         let reason = self.reason(failed, now.state);
         let next = match now.retry_at {
-            Some(_) => "; one more try follows on probation",
+            Some(_) => "; one more try follows",
             None if reason.contains("not tried again") => "",
             None => "; no further try",
         };

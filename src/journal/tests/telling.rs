@@ -116,7 +116,7 @@ fn why_tells_the_story_of_a_crash() {
     let streak = story.streak.expect("a failure");
     assert_eq!(
         (streak.summary(), streak.tried().as_str()),
-        (None, "restart after 214 ms (1 of 3 attempts used)")
+        (None, "restart after 214 ms (1 of 3 attempts)")
     );
 }
 
@@ -184,7 +184,8 @@ fn a_streak_counts_the_failures_since_recovery_began_anew() {
     let fails = |at, attempt: u64| {
         let ended = json!({ "code": 17, "text": "exit code 17", "ran_ms": 3000 + attempt });
         step(EventKind::ModuleExited, at, ended);
-        let next = json!({ "attempt": attempt, "max_attempts": 3, "delay_ms": 100 * attempt });
+        let next = json!({ "attempt": attempt, "max_attempts": 3, "window_ms": 300_000,
+                           "delay_ms": 100 * attempt });
         step(EventKind::RecoveryStarted, at, next);
     };
     for (at, attempt) in [(0, 1), (100_000, 1), (104_000, 2), (108_000, 3)] {
@@ -195,8 +196,25 @@ fn a_streak_counts_the_failures_since_recovery_began_anew() {
     assert_eq!(streak.summary().as_deref(), Some(summary));
     assert_eq!(
         streak.tried(),
-        "restart after 100 ms, 200 ms, 300 ms (3 of 3 attempts used)"
+        "restart after 100 ms, 200 ms, 300 ms (3 of 3 attempts within 5 min)"
     );
+}
+
+#[test]
+fn a_streak_longer_than_what_is_read_is_counted_by_its_attempts() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    for attempt in 1..=40 {
+        let at = 1000 * attempt;
+        let ended = json!({ "code": 3, "text": "exit code 3", "ran_ms": 500 });
+        journal.append(told(EventKind::ModuleExited, "storage", at, ended));
+        let next = json!({ "attempt": attempt, "max_attempts": 0, "delay_ms": 10 });
+        journal.append(told(EventKind::RecoveryStarted, "storage", at, next));
+    }
+    let streak = told_of(&journal, "storage").streak.expect("failures");
+    let summary = "it ended 40 times, the last 32 in 31 s (always exit code 3, after about 500 ms)";
+    assert_eq!(streak.summary().as_deref(), Some(summary));
+    assert!(streak.tried().ends_with("(40 attempts, without limit)"));
 }
 
 #[test]
@@ -340,7 +358,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     recovery.completed: recovery of storage succeeded
     recovery.failed: recovery of storage failed
     group.exceeded: group of modules used up its budget
-    cascade.stopped: a cascade of failures of many modules
+    cascade.stopped: too many failures at once: many modules
     user.notified: notice
     system.status_changed: the system is unknown
     system.overloaded: the system is overloaded

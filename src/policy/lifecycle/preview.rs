@@ -30,6 +30,8 @@ pub enum PreviewAction {
     Notify,
     /// Its run fails.
     Fail,
+    /// It goes on to wait.
+    Wait,
 }
 
 /// One step that an operation would lead to.
@@ -113,6 +115,11 @@ impl Played {
                 because,
             });
         }
+    }
+
+    /// `module` waits, and does nothing else that is shown.
+    pub(super) fn waits(&mut self, module: ModuleId, because: ModuleId) {
+        self.push(module, PreviewAction::Wait, because);
     }
 
     fn runs(&mut self, module: ModuleId, because: ModuleId) {

@@ -2,12 +2,14 @@
 //! Owns the walks from a module to its dependents when it stops, restarts or fails.
 //! Never ends a run itself: it marks modules dirty, and the reconcile step stops them in order.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::managed_module::StopReason;
 use super::{DependencyNotice, Lifecycle, LifecycleEffect};
 use crate::graph::Dependent;
-use crate::spec::{DependencyCondition, Kind, ModuleId, OnDependencyRestart};
+use crate::spec::{DependencyCondition, Edge, Kind, ModuleId, OnDependencyRestart};
 use crate::states::{Desired, State};
 
 /// Why a module can no longer be relied on.
@@ -56,13 +58,51 @@ impl Lifecycle {
         }
     }
 
-    /// Whether `dependent` needs the current run of `module`: not if it waited for the completion
-    /// of
+    /// Whether `dependent` needs the current run of `module`: not if it waited for the completion of
     /// the module, nor if the module is a task that is done.
     fn requires_run_of(&self, dependent: &Dependent, module: ModuleId) -> bool {
         let slot = self.module(module);
         let done = slot.completed && slot.spec.kind == Kind::Task;
         dependent.hard && dependent.until != DependencyCondition::Completed && !done
+    }
+
+    /// The modules that are up or on their way up and need `module`, directly or not, in start
+    /// order: without it they stop, or go on to wait.
+    #[must_use]
+    pub fn affected_by(&self, module: ModuleId) -> Vec<ModuleId> {
+        let (mut found, mut more) = (BTreeSet::new(), Vec::from([module]));
+        while let Some(gone) = more.pop() {
+            if self.get(gone).is_none() {
+                continue;
+            }
+            for dependent in self.graph.dependents(gone) {
+                let rank = self.graph.rank(dependent.from);
+                if self.is_lost_with(dependent, gone) && found.insert(rank) {
+                    more.push(dependent.from);
+                }
+            }
+        }
+        found.into_iter().map(|rank| self.graph.at(rank)).collect()
+    }
+
+    /// Whether `dependent` cannot be up while `module` is down.
+    fn is_lost_with(&self, dependent: &Dependent, module: ModuleId) -> bool {
+        let slot = self.module(dependent.from);
+        let is_wanted = match slot.state {
+            State::Starting | State::Running | State::Waiting => true,
+            State::Stopping | State::Backoff => true,
+            State::NotStarted | State::Stopped | State::Failed => false,
+        };
+        let edge = Edge {
+            to: module,
+            hard: dependent.hard,
+            until: dependent.until,
+        };
+        let waits = || slot.state == State::Waiting && dependent.hard && !self.is_satisfied(&edge);
+        is_wanted
+            && slot.goal() == Desired::Up
+            && self.is_in_force(dependent, module)
+            && (self.requires_run_of(dependent, module) || waits())
     }
 
     /// Whether a module that runs, or is to run, needs a run of `module`.

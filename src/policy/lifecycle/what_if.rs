@@ -66,6 +66,13 @@ impl Lifecycle {
             }
         }
         copy.play_to_rest(now, &mut played);
+        // What waits already does nothing new, and is without what it needs all the same.
+        if supposition != Supposition::Kill {
+            let affected = self.affected_by(module).into_iter();
+            for other in affected.filter(|id| copy.module(*id).state == State::Waiting) {
+                played.waits(other, module);
+            }
+        }
         let mut without = self.without_effects();
         let mut anyway = Played::because_of(None);
         without.play_to_rest(now, &mut anyway);

@@ -30,6 +30,7 @@ fn what_if(script: &LifecycleScript, module: &str, what: Supposition) -> (String
             PreviewAction::Restart => "again",
             PreviewAction::Notify => "tell",
             PreviewAction::Fail => "fail",
+            PreviewAction::Wait => "wait",
         };
         let name = &script.lifecycle.plan().module(step.module).name;
         alloc::format!("{word} {name}")
@@ -85,12 +86,12 @@ fn runs_that_are_starting_and_stopping_already_are_finished() {
     assert_eq!(steps, "again c", "b starts anyway");
     assert_eq!(found.after.status, Status::Healthy);
     let (steps, _) = what_if(&script, "a", Supposition::Stop);
-    assert_eq!(steps, "halt a");
+    assert_eq!(steps, "halt a, wait b");
     let up = [("boot", "run a"), ("a up", "run b"), ("b up", "started")];
     let mut script = check("a\nb: a", &up);
     run(&mut script, &[("stop a", "halt b"), ("b halted", "halt a")]);
     let (steps, found) = what_if(&script, "a", Supposition::Fail);
-    assert_eq!(steps, "run a");
+    assert_eq!(steps, "run a, wait b");
     assert_eq!(found.after.failing, [script.id("a")]);
 }
 
@@ -109,4 +110,34 @@ fn the_waits_of_others_do_not_make_a_failure_endless() {
     assert_eq!(steps, "halt a");
     assert!(!found.is_endless);
     assert!(!what_if(&script, "a", Supposition::Fail).1.is_endless);
+}
+
+#[test]
+fn those_that_are_affected_are_those_that_a_stop_would_touch() {
+    let names = |script: &LifecycleScript, found: &[crate::spec::ModuleId]| {
+        let names = found.iter();
+        let names = names.map(|id| script.lifecycle.plan().module(*id).name.clone());
+        names.collect::<alloc::vec::Vec<_>>().join(", ")
+    };
+    let up = [
+        ("boot", "run a, run t"),
+        ("a up", ""),
+        ("t up", ""),
+        ("t exit 0", "run b"),
+        ("b up", "run c"),
+    ];
+    // A task that is done is needed no more; what waits for it is.
+    let text = "a\nt | task\nb: a t@completed\nc: b";
+    for (lines, module, steps, affected) in [
+        (&up[..], "a", "halt c, halt b, halt a", "b, c"),
+        (&up[..], "t", "", ""),
+        (&up[..3], "t", "halt t, wait b, wait c", "b, c"),
+        (&up[..3], "a", "halt a, wait b, wait c", "b, c"),
+    ] {
+        let script = check(text, lines);
+        let (found, _) = what_if(&script, module, Supposition::Stop);
+        assert_eq!(found, steps, "{module} after {}", lines.len());
+        let found = script.lifecycle.affected_by(script.id(module));
+        assert_eq!(names(&script, &found), affected, "{module}");
+    }
 }
