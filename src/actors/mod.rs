@@ -295,14 +295,16 @@ impl RuntimeContext {
 
     /// Why the system is not healthy, if so.
     pub(crate) fn reason(&self, summary: &SystemInfo) -> Option<String> {
-        let stopped = match &summary.stopped[..] {
+        let down = summary.stopped.iter().chain(&summary.stopped_optional);
+        let down: Vec<ModuleId> = down.copied().collect();
+        let stopped = match &down[..] {
             [_] => "was stopped on request",
             _ => "were stopped on request",
         };
         let parts = [
             ("failed: ", &summary.failing, ""),
             ("not well: ", &summary.degraded, ""),
-            ("", &summary.stopped, stopped),
+            ("", &down, stopped),
             ("not running: ", &summary.missing, ""),
         ];
         let parts = parts.iter().filter(|(_, modules, _)| !modules.is_empty());

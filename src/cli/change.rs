@@ -52,6 +52,10 @@ impl ChangeVerb {
 /// Modules that are changed at a time; the runtime works on 64 requests of a connection at once.
 const TOGETHER_MAX: usize = 32;
 
+/// How long a task that was started may take to end before it is said that it runs.
+const TASK_MOMENT: Duration = Duration::from_secs(1);
+const TASK_POLL: Duration = Duration::from_millis(20);
+
 /// Starts modules; with `wait`, returns when the tasks among them are done.
 pub(crate) fn start(args: &StartArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let instance = SystemLocator::find(global)?;
@@ -68,9 +72,11 @@ pub(crate) fn start(args: &StartArgs, global: &GlobalArgs) -> Result<CliExitCode
         if !end.is_done() {
             code = CliExitCode::Failed;
         }
-        if !args.change.json && !task.is_done() {
+        // It was over when its change was printed.
+        let was_over = super::run::is_over(&task, task.generation.saturating_sub(1));
+        if !args.change.json && !was_over {
             let took = begun.elapsed();
-            terminal::print(&outcome(&end, Some(took), Terminal::of_stdout()))?;
+            terminal::print_text(&outcome(&end, Some(took), Terminal::of_stdout()))?;
         }
     }
     Ok(code)
@@ -104,16 +110,22 @@ fn change(
     for (batch, modules) in args.modules.chunks(TOGETHER_MAX).enumerate() {
         let first = batch * TOGETHER_MAX;
         let mut unanswered: Vec<bool> = vec![true; modules.len()];
-        let sent = send(&mut client, change, modules, args, |index, result| {
-            unanswered[index] = false;
-            match result {
-                Ok((result, shown)) => {
-                    results[first + index] = Some(result);
-                    shown
+        let sent = send(
+            (&mut client, instance),
+            change,
+            modules,
+            args,
+            |index, result| {
+                unanswered[index] = false;
+                match result {
+                    Ok((result, shown)) => {
+                        results[first + index] = Some(result);
+                        shown
+                    }
+                    Err(refusal) => Ok(CliError::Client(refusal.into()).print()),
                 }
-                Err(refusal) => Ok(CliError::Client(refusal.into()).print()),
-            }
-        });
+            },
+        );
         let ended = match sent {
             Err(CliError::Client(ClientError::Closed { .. })) => {
                 client = instance.connect_again()?;
@@ -183,7 +195,7 @@ type Shown = (ChangeResult, Result<CliExitCode, CliError>);
 /// Requests the changes and prints each result as it arrives; returns the first exit code of
 /// `on_result` that is not 0.
 fn send(
-    client: &mut Client,
+    (client, instance): (&mut Client, &SystemLocator),
     change: ChangeVerb,
     modules: &[String],
     args: &ChangeArgs,
@@ -199,6 +211,7 @@ fn send(
     client.change_all(change.method(), &params, |index, result| {
         progress.clear();
         let shown = result.map(|result| {
+            let result = at_rest(instance, change, args, result);
             let shown = show(&result, args, begun.elapsed(), screen);
             (result, shown)
         });
@@ -209,6 +222,36 @@ fn send(
         }
     })?;
     failure.map_or(Ok(code), Err)
+}
+
+/// A task that was started is given a moment to end: that it runs says little of it.
+#[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
+fn at_rest(
+    instance: &SystemLocator,
+    change: ChangeVerb,
+    args: &ChangeArgs,
+    mut result: ChangeResult,
+) -> ChangeResult {
+    let runs = |module: &ModuleView| {
+        module.kind == ModuleKind::Task
+            && matches!(module.state, ModuleState::Starting | ModuleState::Running)
+    };
+    let is_asked = change != ChangeVerb::Stop && !args.no_wait && !args.dry_run;
+    if !is_asked || !runs(&result.module) {
+        return result;
+    }
+    let Ok(mut client) = instance.connect() else {
+        return result; // it is stopping
+    };
+    let by = begin() + TASK_MOMENT;
+    while runs(&result.module) && begin() < by {
+        std::thread::sleep(TASK_POLL);
+        match client.module(&result.module.module) {
+            Ok(module) => result.module = module,
+            Err(_) => break,
+        }
+    }
+    result
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
@@ -239,7 +282,7 @@ fn show(
     screen: Terminal,
 ) -> Result<CliExitCode, CliError> {
     if !args.json {
-        terminal::print(&render(result, args, took, screen))?;
+        terminal::print_text(&render(result, args, took, screen))?;
     }
     let waited = !args.dry_run && !args.no_wait;
     let overtaken = result.overtaken_by.is_some();
@@ -312,11 +355,14 @@ fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Term
 
 fn state(out: &mut String, module: &ModuleView, took: Option<Duration>, screen: Terminal) {
     out.push_str(&format::single_line(&module.module));
-    out.push_str(" is ");
-    let word = match module.is_done() {
-        true => "done",
-        false => module.state.as_str(),
+    let (verb, word) = match module.state {
+        _ if module.is_done() => ("is", "done"),
+        ModuleState::Failed => ("has", "failed"),
+        ModuleState::Backoff => ("is", "in backoff"),
+        ModuleState::NotStarted => ("is", "not started"),
+        _ => ("is", module.state.as_str()),
     };
+    out.push_str(&format!(" {verb} "));
     screen.paint(out, state_colour(module.state), word);
     if let Some(pid) = module.pid {
         out.push_str(&format!(" (pid {pid})"));
@@ -330,6 +376,9 @@ fn state(out: &mut String, module: &ModuleView, took: Option<Duration>, screen: 
 fn outcome(module: &ModuleView, took: Option<Duration>, screen: Terminal) -> String {
     let mut out = String::new();
     state(&mut out, module, took, screen);
+    if module.kind == ModuleKind::Task && module.state == ModuleState::Running {
+        out.push_str(", and not done yet");
+    }
     let waits = module.state == ModuleState::Waiting;
     let failure = match module.failed_need.as_ref().filter(|_| waits) {
         Some(_) => module_details::waits_for(module).map(|waits| format!("waits for {waits}")),
@@ -389,10 +438,10 @@ mod tests {
   restart  storage          asked for
   start    analysis-engine  it is wanted up
   notify   metrics          it wants storage
-storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tells more
+storage is in backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tells more
 ";
         assert_eq!(said(&changed(false, false)), expected);
-        assert!(said(&changed(false, true)).contains("storage is backoff (pid 4711): exit"));
+        assert!(said(&changed(false, true)).contains("storage is in backoff (pid 4711): exit"));
     }
 
     #[test]
@@ -458,9 +507,13 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
         let mut client = instance.connect().expect("connected");
         let args = changed(false, false);
         let storage = ["storage".to_owned()];
-        let gone = send(&mut client, ChangeVerb::Restart, &storage, &args, |_, _| {
-            Ok(CliExitCode::Ok)
-        });
+        let gone = send(
+            (&mut client, &instance),
+            ChangeVerb::Restart,
+            &storage,
+            &args,
+            |_, _| Ok(CliExitCode::Ok),
+        );
         let gone = gone.expect_err("lost");
         assert!(
             matches!(gone, CliError::Client(ClientError::Closed { .. })),
@@ -492,7 +545,8 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
             let asked = peer.answers(name::MODULE_RESTART, reply);
             assert_eq!(asked, json!({"module": "storage"}));
         })]);
-        let mut client = fake.instance().connect().expect("connected");
+        let instance = fake.instance();
+        let mut client = instance.connect().expect("connected");
         for (change, args) in [
             (ChangeVerb::Stop, changed(false, false)),
             (ChangeVerb::Start, changed(true, false)),
@@ -500,11 +554,17 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
         ] {
             let storage = ["storage".to_owned()];
             let mut told = None;
-            let sent = send(&mut client, change, &storage, &args, |_, result| {
-                let (result, shown) = result.expect("a result");
-                told = Some(result);
-                shown
-            });
+            let sent = send(
+                (&mut client, &instance),
+                change,
+                &storage,
+                &args,
+                |_, result| {
+                    let (result, shown) = result.expect("a result");
+                    told = Some(result);
+                    shown
+                },
+            );
             sent.expect("answered");
             assert_eq!(told, Some(result()));
         }

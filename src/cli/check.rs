@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use mainstay_policy::spec::Kind;
 use mainstay_protocol::enums::CliExitCode;
 use serde::Serialize;
 
@@ -21,11 +22,12 @@ pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, 
     let read = ConfigSources::find(global.config.as_deref(), &args.set);
     match read.and_then(|sources| config::load(&sources)) {
         Ok(configuration) => {
-            let warnings = check_machine(&configuration);
+            let mut warnings = self::warnings(&configuration);
+            warnings.extend(check_machine(&configuration));
             if args.json {
                 terminal::print_json(&CheckReport::passed(&configuration, &warnings))?;
             } else {
-                terminal::print(&passed(&configuration))?;
+                terminal::print_text(&passed(&configuration))?;
                 for warning in &warnings {
                     terminal::print_error(&format!("warning: {}", format::single_line(warning)));
                 }
@@ -43,6 +45,18 @@ pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, 
     }
 }
 
+/// What is odd about the files, although they can run: one line each.
+pub(super) fn warnings(configuration: &Configuration) -> Vec<String> {
+    let warnings = configuration.warnings().iter();
+    let line = |problem: &Problem| {
+        let place = problem.place.as_ref().map(|place| format!("{place}: "));
+        let hint = problem.hint.as_ref().map(|hint| format!("; {hint}"));
+        let (place, hint) = (place.unwrap_or_default(), hint.unwrap_or_default());
+        format::single_line(&format!("{place}{}{hint}", problem.message)).into_owned()
+    };
+    warnings.map(line).collect()
+}
+
 /// The result in JSON.
 #[derive(Debug, Serialize)]
 struct CheckReport<'a> {
@@ -53,7 +67,7 @@ struct CheckReport<'a> {
     /// The waves, in order.
     waves: Vec<Vec<&'a str>>,
     problems: &'a [Problem],
-    /// What is missing on this machine; `up` starts nevertheless.
+    /// What is odd, or missing on this machine; `up` starts nevertheless.
     warnings: &'a [String],
     /// Problems that are not listed.
     more_problems: usize,
@@ -89,7 +103,9 @@ impl<'a> CheckReport<'a> {
 }
 
 fn passed(configuration: &Configuration) -> String {
-    let modules = count(configuration.modules.len(), "module");
+    let own = configuration.modules.iter();
+    let own = own.filter(|(spec, _)| spec.kind != Kind::Builtin);
+    let modules = count(own.count(), "module");
     let files = count(configuration.files.len(), "file");
     let mut out = format!("configuration ok: {modules}, {files}\nstart order:\n");
     for (wave, names) in configuration.waves().iter().enumerate() {
@@ -134,7 +150,7 @@ mod tests {
     fn a_good_one_is_counted_and_ordered() {
         let text = passed(&load(GOOD).expect("good"));
         let expected =
-            "configuration ok: 3 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
+            "configuration ok: 2 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
         assert_eq!(text, expected);
     }
 

@@ -3,6 +3,7 @@
 //! Never sorts: modules and edges keep the order of the reply.
 
 mod layout;
+mod part;
 mod svg;
 
 use std::fmt::Write;
@@ -19,7 +20,10 @@ use super::{format, history};
 use crate::config::Configuration;
 
 pub(crate) fn run(args: &args::GraphArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let graph = read(args, global)?;
+    let mut graph = read(args, global)?;
+    if let Some(module) = &args.module {
+        graph = part::around(&graph, module).ok_or_else(|| unknown(module))?;
+    }
     if args.json {
         terminal::print_json(&graph)?;
     } else if args.svg {
@@ -29,16 +33,31 @@ pub(crate) fn run(args: &args::GraphArgs, global: &GlobalArgs) -> Result<CliExit
     } else if args.mermaid {
         terminal::print(&mermaid(&graph))?;
     } else {
-        terminal::print(&tree(&graph, Terminal::of_stdout()))?;
+        let screen = Terminal::of_stdout();
+        terminal::print_text(&match &args.module {
+            Some(module) => part::text(&graph, module, screen),
+            None => tree(&graph, screen),
+        })?;
     }
     Ok(CliExitCode::Ok)
+}
+
+fn unknown(module: &str) -> CliError {
+    let module = format::single_line(module);
+    let text = format!("cannot find a module named {module}; `mainstay graph` lists all");
+    CliError::new(CliExitCode::Refused, text)
 }
 
 /// The graph of the running system, else that of its files.
 fn read(args: &args::GraphArgs, global: &GlobalArgs) -> Result<GraphView, CliError> {
     if !args.files {
         match SystemLocator::find(global)?.connect() {
-            Ok(mut client) => return Ok(client.graph()?),
+            Ok(mut client) => {
+                if let Some(module) = &args.module {
+                    client.module(module)?; // a name that is wrong is refused in its words
+                }
+                return Ok(client.graph()?);
+            }
             Err(CliError::NotRunning { name, .. }) if global.socket.is_none() => {
                 let text = format!("mainstay '{name}' is not running: this is what its files say");
                 terminal::print_error(&text);
@@ -92,11 +111,7 @@ fn tree(graph: &GraphView, screen: Terminal) -> String {
         let _ = writeln!(out, "wave {wave}");
         for node in graph.modules.iter().filter(|node| node.wave == wave) {
             let _ = write!(out, "  {}", format::single_line(&node.module));
-            if let Some(state) = node.state {
-                out.push_str(" (");
-                screen.paint(&mut out, state_colour(state), &state_text(node));
-                out.push(')');
-            }
+            append_state(&mut out, node, screen);
             out.push('\n');
             for edge in graph.edges.iter().filter(|edge| edge.from == node.module) {
                 let word = if edge.hard { "requires" } else { "wants" };
@@ -110,6 +125,15 @@ fn tree(graph: &GraphView, screen: Terminal) -> String {
         }
     }
     out
+}
+
+/// ` (running)`; nothing where the state is unknown.
+fn append_state(out: &mut String, node: &GraphNode, screen: Terminal) {
+    if let Some(state) = node.state {
+        out.push_str(" (");
+        screen.paint(out, state_colour(state), &state_text(node));
+        out.push(')');
+    }
 }
 
 /// The state in words; empty where it is unknown.

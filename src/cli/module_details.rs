@@ -72,7 +72,7 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         line(
             out,
             "process",
-            &format!("{pid}, generation {}{stopped}", module.generation),
+            &format!("{pid}, run {}{stopped}", module.generation),
         );
     }
     if let Some(usage) = &module.usage {
@@ -122,9 +122,12 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     }
     if module.restarts + module.requested_restarts > 0 || module.attempts > 0 {
         let (automatic, requested) = (module.restarts, module.requested_restarts);
-        let owed = module.attempts;
-        let text =
-            format!("{automatic} automatic, {requested} requested; {owed} not paid back yet");
+        let counted = match module.attempts {
+            0 => String::new(),
+            1 => "; 1 recent failure still counts".to_owned(),
+            many => format!("; {many} recent failures still count"),
+        };
+        let text = format!("{automatic} automatic, {requested} requested{counted}");
         line(out, "restarts", &text);
     }
     recovery_facts(out, module, now);
@@ -268,7 +271,7 @@ storage 1.0.0 - Keeps samples and scores
   state      backoff for 100ms, because: exit
   health     degraded, score 80 of 100
   says       compacting
-  process    4711, generation 4, stopped by a signal (SIGSTOP)
+  process    4711, run 4, stopped by a signal (SIGSTOP)
   uses       1.5% of a core, 8.0 MiB (pss), processes: 1, threads: 3, files: 9
   reports    queue_depth = 120
   issue      queue is long
@@ -280,7 +283,7 @@ storage 1.0.0 - Keeps samples and scores
   without    thumbnails
   features   search on, thumbnails off
   throttled  cap (by cgroup2)
-  restarts   3 automatic, 1 requested; 1 not paid back yet
+  restarts   3 automatic, 1 requested; 1 recent failure still counts
   last exit  exit code 1 after 3.2 s, 103ms ago
   proposed   restart; `mainstay recover storage` accepts it
   held       until 11:06:40 by updater (uid 1000, pid 4711); `mainstay release storage` ends that

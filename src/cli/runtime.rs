@@ -62,7 +62,8 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
     let names = Arc::default();
     let stream: Arc<OnceLock<OutputStream>> = Arc::default();
     let limits: Arc<RotationLimits> = Arc::default();
-    let begun = |logs: &crate::config::LogConfig, problem: Option<&str>| {
+    let begun = |first: &crate::config::Configuration, problem: Option<&str>| {
+        let logs = &first.system.logs;
         limits.set(logs.max_bytes, logs.keep);
         log.open(&logs.directory, Arc::clone(&limits));
         if detached {
@@ -71,6 +72,9 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         if let Some(problem) = problem {
             let text = super::up::fallback_text(problem);
             console.line(Stream::Err, text.into_bytes());
+        }
+        for text in super::check::warnings(first) {
+            console.line(Stream::Err, format!("warning: {text}\n").into_bytes());
         }
         if !detached && !args.quiet && !is_journal() {
             let (console, names) = (console.clone(), Arc::clone(&names));

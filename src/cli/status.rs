@@ -3,6 +3,7 @@
 //! Never asks more than two questions on one connection.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use mainstay_protocol::method::name;
 use mainstay_protocol::view::ModuleCounts;
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
-use super::args::{GlobalArgs, StatusArgs};
+use super::args::{GlobalArgs, SortKey, StatusArgs};
 use super::error::CliError;
 use super::system_locator::SystemLocator;
-use super::table::{self, Cell, TextTable};
+use super::table::{Cell, TextTable};
 use super::terminal::{self, AnsiColour, Terminal};
+use super::wrapping::wrap_line;
 use super::{format, module_details, repeat, status_rows};
 
 /// Keys that are listed at most.
@@ -52,19 +54,34 @@ fn text(client: &mut Client, args: &StatusArgs) -> Result<String, CliError> {
         let module = client.module(name)?;
         return match args.json {
             true => terminal::json_text(&module, line),
-            false => Ok(module_details::render(&module, now, screen)),
+            false => Ok(screen.fit(module_details::render(&module, now, screen))),
         };
     }
     if args.json {
         return match args.all {
-            true => terminal::json_text(&client.modules()?, line),
+            true => terminal::json_text(&sorted(client.modules()?, args.sort), line),
             false => terminal::json_text(&client.status()?, line),
         };
     }
     let system = client.status()?;
-    let modules = client.modules()?;
+    let modules = sorted(client.modules()?, args.sort);
     let (all, form) = (args.all, Form::of(args));
     Ok(render(&system, &modules, Shown { all, form }, now, screen))
+}
+
+/// The modules in the order that was asked for; what is the same stays as it was, by name.
+fn sorted(mut modules: Vec<ModuleView>, key: Option<SortKey>) -> Vec<ModuleView> {
+    let cpu = |module: &ModuleView| module.usage.map_or(-1.0, |usage| usage.cpu_percent);
+    let memory = |module: &ModuleView| module.usage.map_or(0, |usage| usage.memory_bytes);
+    let restarts = |module: &ModuleView| module.restarts + module.requested_restarts;
+    modules.sort_by(|a, b| match key {
+        Some(SortKey::Cpu) => cpu(b).total_cmp(&cpu(a)),
+        Some(SortKey::Memory) => memory(b).cmp(&memory(a)),
+        Some(SortKey::Restarts) => restarts(b).cmp(&restarts(a)),
+        Some(SortKey::Name) => a.module.cmp(&b.module),
+        None => Ordering::Equal,
+    });
+    modules
 }
 
 /// What is shown of the modules.
@@ -80,6 +97,8 @@ enum Form {
     /// Trouble first.
     #[default]
     Rows,
+    /// As they are sorted.
+    Sorted,
     /// Below each module what it needs.
     Tree,
     Wide,
@@ -87,9 +106,10 @@ enum Form {
 
 impl Form {
     fn of(args: &StatusArgs) -> Form {
-        match (args.wide, args.tree) {
-            (true, _) => Form::Wide,
-            (_, true) => Form::Tree,
+        match (args.wide, args.tree, args.sort) {
+            (true, ..) => Form::Wide,
+            (_, true, _) => Form::Tree,
+            (.., Some(_)) => Form::Sorted,
             _ => Form::Rows,
         }
     }
@@ -108,10 +128,8 @@ fn render(
     let at_runtime = runtime_values(system);
     let issues = system.issues.iter().map(String::as_str);
     for text in problem.chain(at_runtime.as_deref()).chain(issues) {
-        let text = format!("! {}", format::single_line(text));
-        for line in table::wrap(&text, screen.width.unwrap_or(usize::MAX)) {
-            out.extend([&*line, "\n"]);
-        }
+        let text = format!("! {}\n", format::one_line(text));
+        wrap_line(&mut out, &text, screen.width.unwrap_or(usize::MAX), 2);
     }
     if !modules.is_empty() {
         out.push('\n');
@@ -123,7 +141,8 @@ fn render(
     match shown.form {
         Form::Wide => wide_table(&mut out, modules, now, screen),
         Form::Tree => status_rows::render_tree(&mut out, &listed, now, screen),
-        Form::Rows => status_rows::render(&mut out, listed, now, screen),
+        Form::Rows => status_rows::render_by_rank(&mut out, listed, now, screen),
+        Form::Sorted => status_rows::render(&mut out, &listed, now, screen),
     }
     out
 }
@@ -154,9 +173,23 @@ fn header(out: &mut String, system: &SystemView, screen: Terminal) {
         SystemStatus::Other(_) => None,
     };
     let _ = write!(out, "{}  ", format::single_line(&system.name));
-    screen.paint(out, colour, &system.status.as_str().to_uppercase());
+    let (word, counts) = answer(system);
+    screen.paint(out, colour, &word);
     let up = format::compact_duration(Duration::from_millis(system.uptime_ms));
-    let _ = writeln!(out, "  up {up}   {}", counts_text(&system.modules));
+    let _ = writeln!(out, "  up {up}   {}", counts_text(&counts));
+}
+
+/// The status in capitals, and what remains to be counted: a system that is healthy only because
+/// what is down was stopped on request says so at once.
+pub(crate) fn answer(system: &SystemView) -> (String, ModuleCounts) {
+    let (mut word, mut counts) = (system.status.as_str().to_uppercase(), system.modules);
+    let stopped = counts.stopped_on_request;
+    if system.status == SystemStatus::Healthy && stopped > 0 {
+        let _ = write!(word, ", {stopped} stopped on request");
+        counts.stopped = counts.stopped.saturating_sub(stopped);
+        counts.stopped_on_request = 0;
+    }
+    (word, counts)
 }
 
 /// How many modules are in each state, those that work first.
@@ -167,7 +200,11 @@ pub(crate) fn counts_text(counts: &ModuleCounts) -> String {
         (counts.starting, "starting"),
         (counts.waiting, "waiting"),
         (counts.stopping, "stopping"),
-        (counts.stopped, "stopped"),
+        (
+            counts.stopped.saturating_sub(counts.stopped_on_request),
+            "stopped",
+        ),
+        (counts.stopped_on_request, "stopped on request"),
         (counts.not_started, "not started"),
         (counts.backoff, "in backoff"),
         (counts.failed, "failed"),
@@ -176,9 +213,10 @@ pub(crate) fn counts_text(counts: &ModuleCounts) -> String {
     let text: Vec<String> = each
         .map(|(count, state)| format!("{count} {state}"))
         .collect();
-    match text.is_empty() {
-        true => "no modules".to_owned(),
-        false => text.join(", "),
+    match (text.is_empty(), counts.total) {
+        (true, 0) => "no modules".to_owned(),
+        (true, _) => "none running".to_owned(),
+        (false, _) => text.join(", "),
     }
 }
 
@@ -334,6 +372,49 @@ mod tests {
             all: false,
         };
         insta::assert_snapshot!(shown(tree, plain(Some(80))));
+    }
+
+    #[test]
+    fn a_healthy_system_says_what_was_stopped_on_request() {
+        let mut system = system();
+        system.status = SystemStatus::Healthy;
+        (system.config_problem, system.issues) = (None, Vec::new());
+        system.runtime_values = Vec::new();
+        system.modules = ModuleCounts {
+            total: 3,
+            running: 2,
+            stopped: 1,
+            stopped_on_request: 1,
+            ..ModuleCounts::default()
+        };
+        let line =
+            |system: &SystemView| render(system, &[], Shown::default(), NOW, Terminal::default());
+        let expected = "skelly-jelly  HEALTHY, 1 stopped on request  up 2h 1m   2 running\n";
+        assert_eq!(line(&system), expected);
+        system.status = SystemStatus::Degraded;
+        let expected = "skelly-jelly  DEGRADED  up 2h 1m   2 running, 1 stopped on request\n";
+        assert_eq!(line(&system), expected);
+    }
+
+    #[test]
+    fn modules_are_sorted_by_what_was_asked_for() {
+        let names = |key| -> Vec<String> {
+            let mut all = modules();
+            for (n, module) in all.iter_mut().enumerate() {
+                (module.restarts, module.requested_restarts) = (n as u64 % 3, 0);
+                if let Some(usage) = &mut module.usage {
+                    usage.memory_bytes = 100 * (n as u64 % 4);
+                    usage.cpu_percent = 8.0 - n as f64;
+                }
+            }
+            let sorted = sorted(all, key).into_iter();
+            sorted.map(|module| module.module).take(3).collect()
+        };
+        assert_eq!(names(Some(SortKey::Cpu)), ["event-bus", "export", "flaky"]);
+        assert_eq!(names(Some(SortKey::Memory)), ["migrate", "web", "flaky"]);
+        assert_eq!(names(Some(SortKey::Restarts)), ["flaky", "ui", "export"]);
+        assert_eq!(names(Some(SortKey::Name)), ["event-bus", "export", "flaky"]);
+        assert_eq!(names(None)[0], "event-bus");
     }
 
     #[test]

@@ -42,14 +42,19 @@ struct Widths {
     numbers: Option<[usize; 3]>,
 }
 
-/// Appends a row for each module.
-pub(crate) fn render(
+/// Appends a row for each module, trouble first.
+pub(crate) fn render_by_rank(
     out: &mut String,
     mut modules: Vec<&ModuleView>,
     now: Timestamp,
     screen: Terminal,
 ) {
     modules.sort_by_key(|module| rank(module));
+    render(out, &modules, now, screen);
+}
+
+/// Appends a row for each module.
+pub(crate) fn render(out: &mut String, modules: &[&ModuleView], now: Timestamp, screen: Terminal) {
     let rows = modules.iter().map(|module| row(module, now));
     render_rows(out, &rows.collect::<Vec<_>>(), screen);
 }
@@ -235,8 +240,8 @@ fn restart(module: &ModuleView) -> Option<String> {
     match module.attempts {
         _ if module.state != ModuleState::Running => None,
         0 => None,
-        1 => Some(format!("restarted after {after}")),
-        many => Some(format!("restarted {many} times, after {after}")),
+        1 => Some(format!("restarted: {after}")),
+        many => Some(format!("restarted {many} times: {after}")),
     }
 }
 
@@ -264,7 +269,11 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<String> {
             Some(format!("one more try {}", format::until(at, now)))
         }
         Some(at) => Some(format!("next try {}", format::until(at, now))),
-        None if module.state == ModuleState::Failed => Some("no further try".to_owned()),
+        // The reason may say so already.
+        None if module.state == ModuleState::Failed => {
+            let reason = module_details::reason_text(module).unwrap_or_default();
+            (!reason.contains("not tried again")).then(|| "no further try".to_owned())
+        }
         None => None,
     }
 }
@@ -379,14 +388,11 @@ mod tests {
         (view.state, view.attempts) = (ModuleState::Running, 2);
         view.reason = Some("its liveness probe failed".to_owned());
         let text = restart(&view);
-        let expected = "restarted 2 times, after its liveness probe failed";
+        let expected = "restarted 2 times: its liveness probe failed";
         assert_eq!(text.as_deref(), Some(expected));
         view.reason = None;
         let exit = view.last_exit.as_ref().map(module_details::exit_text);
         let exit = exit.expect("the example has one");
-        assert_eq!(
-            restart(&view),
-            Some(format!("restarted 2 times, after {exit}"))
-        );
+        assert_eq!(restart(&view), Some(format!("restarted 2 times: {exit}")));
     }
 }

@@ -139,6 +139,7 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
         })
         .map_err(|problems| CliError::new(CliExitCode::Configuration, problems.to_string()))?;
     let configuration = first.configuration;
+    let warnings = super::check::warnings(&configuration);
     let system = &configuration.system;
     let log = system.logs.directory.join(DETACHED_LOG);
     let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
@@ -164,6 +165,9 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     if let Some(problem) = first.problem {
         super::terminal::print_error(fallback_text(&problem).trim_end());
     }
+    for text in &warnings {
+        super::terminal::print_error(&format!("warning: {text}"));
+    }
     let begin = fs::metadata(&log).map_or(0, |about| about.len());
     let mut child = start(&words, &log)?;
     let progress = Progress::start(format!("starting {name}"));
@@ -171,7 +175,8 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     drop(progress);
     match outcome {
         UpOutcome::Up(view) => {
-            super::terminal::print(&up_line(&view))?;
+            super::terminal::print_text(&up_line(&view))?;
+            tell_of_missing(&running);
             Ok(CliExitCode::Ok)
         }
         UpOutcome::Ended(code) => {
@@ -200,6 +205,38 @@ pub(super) fn fallback_text(problem: &str) -> String {
         "WARNING: this start is not what the files say: {problem}\nA saved file without problems \
          is applied; `mainstay up --strict` refuses to start instead.\n"
     )
+}
+
+/// Says on stderr what did not start: the system is up without it.
+fn tell_of_missing(running: &SystemLocator) {
+    let modules = running
+        .connect()
+        .and_then(|mut client| Ok(client.modules()?));
+    // It may be stopping by now: nothing is known then.
+    for module in modules.unwrap_or_default() {
+        if let Some(text) = missing_text(&module) {
+            super::terminal::print_error(&text);
+        }
+    }
+}
+
+/// Why a module that is to be up is not, and what says more.
+fn missing_text(module: &ModuleView) -> Option<String> {
+    let name = super::format::single_line(&module.module);
+    let what = match module.state {
+        ModuleState::Failed => "has failed",
+        ModuleState::Backoff => "failed and is tried again",
+        ModuleState::Waiting => "waits for",
+        _ => return None,
+    };
+    let why = match module.state {
+        ModuleState::Waiting => module_details::waits_for(module).map(|waits| format!(" {waits}")),
+        _ => module_details::failure_text(module).map(|why| format!(": {why}")),
+    };
+    let why = why.unwrap_or_default();
+    Some(format!(
+        "{name} {what}{why}; `mainstay why {name}` says more"
+    ))
 }
 
 /// Describes a completed start: which modules run.
@@ -394,6 +431,21 @@ mod tests {
             text.ends_with("waiting for storage: exit code 1 and 1 more"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_module_that_is_not_up_has_a_line_with_its_reason() {
+        let mut module = crate::cli::module_details::tests::example();
+        (module.state, module.reason) = (ModuleState::Failed, Some("exit code 17".to_owned()));
+        let failed = "storage has failed: exit code 17; `mainstay why storage` says more";
+        assert_eq!(missing_text(&module).as_deref(), Some(failed));
+        module.state = ModuleState::Waiting;
+        module.waits_for = Some("pg, which failed: exit code 1".to_owned());
+        let waits = "storage waits for pg, which failed: exit code 1; `mainstay why storage` says \
+                     more";
+        assert_eq!(missing_text(&module).as_deref(), Some(waits));
+        module.state = ModuleState::Running;
+        assert_eq!(missing_text(&module), None);
     }
 
     #[test]

@@ -342,6 +342,8 @@ pub(crate) fn counts(ctx: &RuntimeContext) -> ModuleCounts {
         }
         counts.total += 1;
         let info = &ctx.snapshots.module(id).lifecycle.info;
+        let is_on_request = info.state == State::Stopped && info.desired == Desired::Down;
+        counts.stopped_on_request += usize::from(is_on_request);
         *match info.state {
             // As `ModuleView::is_done`.
             State::Stopped if kind == spec::Kind::Task && info.desired == Desired::Up => {

@@ -29,7 +29,7 @@ pub struct HealthParams {
 pub struct SystemHealth {
     /// How it is.
     pub status: SystemStatus,
-    /// Why it is not healthy; null when it is.
+    /// Why it is not healthy, and what was stopped on request; null when there is neither.
     pub reason: Option<String>,
     /// Required modules that failed.
     pub failing_modules: Vec<String>,

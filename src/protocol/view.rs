@@ -61,7 +61,7 @@ pub struct ModuleView {
     /// Why its current or last run was started, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_because: Option<String>,
-    /// Failures that are not paid back yet.
+    /// Recent failures that still count against `recovery.max_attempts`.
     pub attempts: u32,
     /// Whether the system is critical without it.
     pub required: bool,
@@ -197,7 +197,7 @@ pub struct SystemView {
     pub name: String,
     /// How it is.
     pub status: SystemStatus,
-    /// Why it is not healthy; null when it is.
+    /// Why it is not healthy, and what was stopped on request; null when there is neither.
     pub reason: Option<String>,
     /// Required modules that failed.
     pub failing_modules: Vec<String>,
@@ -277,6 +277,9 @@ pub struct ModuleCounts {
     pub running: usize,
     pub stopping: usize,
     pub stopped: usize,
+    /// Those of `stopped` that a request stopped.
+    #[serde(default)]
+    pub stopped_on_request: usize,
     #[serde(default)]
     pub done: usize,
     pub backoff: usize,

@@ -253,3 +253,192 @@ fn a_shell_gets_the_names_of_modules() {
         .expect("it answers");
     assert!(text(&answer.stdout).starts_with("web\t"), "{answer:?}");
 }
+
+#[test]
+fn a_task_that_fails_at_once_is_not_said_to_run() {
+    let modules = [
+        task("fails", "echo no such table; exit 3", ""),
+        task("works", "exit 0", ""),
+        task("long", "exec sleep 600", ""),
+    ];
+    let daemon = Daemon::start(&modules.concat());
+    for verb in ["start", "restart"] {
+        let failed = daemon.cli(&[verb, "fails"]);
+        let told = text(&failed.stdout);
+        assert_eq!(code(&failed), Some(1), "{told}");
+        assert!(told.contains("\nfails has failed after"), "{told}");
+        assert!(told.contains("exit code 3"), "{told}");
+        let done = daemon.cli(&[verb, "works"]);
+        assert_eq!(code(&done), Some(0));
+        assert!(text(&done.stdout).contains("works is done after"));
+    }
+    let long = daemon.cli(&["restart", "long"]);
+    assert_eq!(code(&long), Some(0));
+    let told = text(&long.stdout);
+    assert!(told.contains("long is running (pid"), "{told}");
+    assert!(told.ends_with(", and not done yet\n"), "{told}");
+}
+
+#[test]
+fn graph_of_one_module_says_what_it_needs_and_what_needs_it() {
+    let run = misbehave("");
+    let modules = format!(
+        "[module.db]\ncommand = {run}\n[module.web]\ncommand = {run}\nrequires = [\"db\"]\n\
+         [module.proxy]\ncommand = {run}\nrequires = [\"web\"]\n\
+         [module.apart]\ncommand = {run}\n"
+    );
+    let mut daemon = Daemon::start(&modules);
+    let expected = |state: &str| {
+        format!("web{state}\n  needs\n    db{state}\n  is needed by\n    proxy{state}\n")
+    };
+    let running = daemon.cli(&["graph", "web"]);
+    assert_eq!(text(&running.stdout), expected(" (running)"));
+    let json = daemon.cli(&["graph", "web", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["modules"].as_array().map(Vec::len), Some(3));
+    let wrong = daemon.cli(&["graph", "wep"]);
+    assert_eq!(code(&wrong), Some(4));
+    assert!(text(&wrong.stderr).contains("did you mean web?"));
+    assert!(daemon.cli(&["down"]).status.success());
+    daemon.ended();
+    let files = daemon.cli(&["graph", "web"]);
+    assert_eq!(text(&files.stdout), expected(""));
+    let wrong = daemon.cli(&["graph", "wep"]);
+    assert_eq!(code(&wrong), Some(4), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_system_without_what_a_person_stopped_says_so_in_its_first_line() {
+    let run = misbehave("");
+    let modules = format!(
+        "[module.a]\ncommand = {run}\n[module.b]\nrequired = false\ncommand = {run}\n\
+         [module.c]\nstart = \"lazy\"\ncommand = {run}\n"
+    );
+    let daemon = Daemon::start(&modules);
+    let first = |words: &[&str]| {
+        let printed = text(&daemon.cli(words).stdout);
+        printed.lines().next().unwrap_or_default().to_owned()
+    };
+    assert!(first(&["status"]).contains("  HEALTHY  up "));
+    daemon.change("module.stop", "b");
+    let line = first(&["status"]);
+    assert!(
+        line.contains("  HEALTHY, 1 stopped on request  up "),
+        "{line}"
+    );
+    assert_eq!(first(&["health"]), "healthy: b was stopped on request");
+    let reason = daemon.status().reason;
+    assert_eq!(reason.as_deref(), Some("b was stopped on request"));
+    daemon.change("module.start", "b");
+    assert!(first(&["status"]).contains("  HEALTHY  up "));
+    assert_eq!(daemon.status().reason, None);
+}
+
+#[test]
+fn status_is_sorted_as_asked() {
+    let run = misbehave("");
+    let modules = ["c", "a", "b"].map(|name| format!("[module.{name}]\ncommand = {run}\n"));
+    let daemon = Daemon::start(&modules.concat());
+    daemon.change("module.restart", "b");
+    let names = |words: &[&str]| -> Vec<String> {
+        let printed = text(&daemon.cli(words).stdout);
+        let rows = printed.lines().skip(2);
+        rows.filter_map(|row| row.split(' ').next().map(str::to_owned))
+            .collect()
+    };
+    assert_eq!(names(&["status", "--sort", "restarts"]), ["b", "a", "c"]);
+    assert_eq!(names(&["ps", "--sort", "name"]), ["a", "b", "c"]);
+    for key in ["cpu", "memory"] {
+        assert_eq!(names(&["ls", "--sort", key]).len(), 3, "{key}");
+    }
+    assert_eq!(code(&daemon.cli(&["status", "--sort", "size"])), Some(2));
+}
+
+#[test]
+fn up_in_the_background_names_what_did_not_start_and_why() {
+    let modules = format!(
+        "[module.db]\ncommand = {}\n\
+         [module.bad]\nkind = \"task\"\nrequired = false\ncommand = {}\n\
+         [module.after]\nrequired = false\ncommand = {}\n\
+         requires = [{{ module = \"bad\", until = \"completed\" }}]\n",
+        misbehave(""),
+        script("exit 9"),
+        misbehave(""),
+    );
+    let dir = crate::daemon::prepare("", &modules);
+    let mainstay = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command
+            .args(words)
+            .arg("--config")
+            .arg(dir.path().join("config"));
+        command.output().expect("it runs")
+    };
+    let up = mainstay(&["up", "-d"]);
+    let down = mainstay(&["down"]);
+    assert_eq!(
+        (code(&up), code(&down)),
+        (Some(0), Some(0)),
+        "{up:?} {down:?}"
+    );
+    let told = text(&up.stderr);
+    let why = "exit code 9; it is not tried again: recovery.restart is \"never\"";
+    let expected = format!(
+        "after waits for bad to complete, which failed: {why}; `mainstay why after` says more\n\
+         bad has failed: {why}; `mainstay why bad` says more\n"
+    );
+    assert_eq!(told, expected);
+    assert!(
+        text(&up.stdout).contains("(degraded: not well: bad): 1 of 3"),
+        "{up:?}"
+    );
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_yet_is_a_warning_and_the_rest_starts() {
+    let modules = format!("[module.db]\ncommand = {}\n", misbehave(""));
+    let dir = crate::daemon::prepare("modules = [\"modules/*\"]", &modules);
+    std::fs::create_dir_all(dir.path().join("config/modules/empty")).expect("a folder");
+    let mainstay = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command
+            .args(words)
+            .arg("--config")
+            .arg(dir.path().join("config"));
+        command.output().expect("it runs")
+    };
+    let check = mainstay(&["check"]);
+    let up = mainstay(&["up", "-d"]);
+    let down = mainstay(&["down"]);
+    for output in [&check, &up] {
+        assert_eq!(code(output), Some(0), "{output:?}");
+        let told = text(&output.stderr);
+        assert!(told.starts_with("warning: "), "{told}");
+        assert!(told.contains("nothing matches \"modules/*\""), "{told}");
+    }
+    assert!(
+        text(&up.stdout).contains("is up (healthy): 1 module running"),
+        "{up:?}"
+    );
+    assert_eq!(code(&down), Some(0));
+    // A folder that had a module and has none is not taken for a wish.
+    let module = dir.path().join("config/modules/empty/module.toml");
+    let command = format!("command = {}\n", misbehave(""));
+    std::fs::write(&module, command).expect("a file");
+    assert_eq!(code(&mainstay(&["up", "-d"])), Some(0));
+    assert_eq!(code(&mainstay(&["down"])), Some(0));
+    std::fs::remove_file(&module).expect("removed");
+    let kept = mainstay(&["up", "-d"]);
+    assert_eq!(code(&mainstay(&["down"])), Some(0));
+    let told = text(&kept.stderr);
+    assert!(
+        told.contains("WARNING") && told.contains("up --strict"),
+        "{told}"
+    );
+    let strict = mainstay(&["up", "-d", "--strict"]);
+    assert_eq!(code(&mainstay(&["down"])), Some(0));
+    assert!(
+        text(&strict.stdout).contains("1 module running"),
+        "{strict:?}"
+    );
+}

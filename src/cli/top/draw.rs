@@ -87,7 +87,10 @@ fn header(model: &Model, width: usize) -> Vec<Line<'static>> {
         _ => Some(AnsiColour::Yellow),
     };
     let up = format::compact_duration(std::time::Duration::from_millis(system.uptime_ms));
-    let rest = format!("  up {up}   {}", status::counts_text(&system.modules));
+    let rest = format!(
+        "  up {up}   {}",
+        status::counts_text(&status::answer(system).1)
+    );
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let first = vec![
         Span::styled(name, bold),

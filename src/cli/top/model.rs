@@ -9,7 +9,7 @@ use mainstay_protocol::enums::ModuleKind;
 use mainstay_protocol::{ModuleState, ModuleView, SystemView, Timestamp};
 
 use super::sampler::Sample;
-use crate::cli::{format, status_rows, terminal_text};
+use crate::cli::{format, status, status_rows, terminal_text};
 
 /// Samples of processor use that are kept of a module.
 pub(super) const HISTORY: usize = 30;
@@ -253,7 +253,7 @@ impl Model {
     pub(super) fn title(&self) -> Option<(String, String)> {
         let system = self.system.as_ref()?;
         let name = format::single_line(&system.name).into_owned();
-        Some((name, system.status.as_str().to_uppercase()))
+        Some((name, status::answer(system).0))
     }
 }
 

@@ -82,6 +82,8 @@ pub struct SystemInfo {
     pub missing: Vec<ModuleId>,
     /// Required modules that were stopped on request: without them it is degraded too.
     pub stopped: Vec<ModuleId>,
+    /// Other modules that were stopped on request: the status is as without them.
+    pub stopped_optional: Vec<ModuleId>,
     /// Whether initial startup has not finished.
     pub starting: bool,
     /// Whether the ordered stop has started.
@@ -98,6 +100,8 @@ pub(super) enum Severity {
     Missing,
     /// On request.
     Stopped,
+    /// On request, and the system may be healthy without it.
+    StoppedOptional,
     Failing,
 }
 
@@ -107,6 +111,7 @@ pub(super) struct StatusCounts {
     degraded: u32,
     missing: u32,
     stopped: u32,
+    stopped_optional: u32,
     failing: u32,
     /// Modules that block their dependents until a person acts.
     failed_needs: u32,
@@ -125,6 +130,7 @@ impl StatusCounts {
                 Severity::Degraded => &mut self.degraded,
                 Severity::Missing => &mut self.missing,
                 Severity::Stopped => &mut self.stopped,
+                Severity::StoppedOptional => &mut self.stopped_optional,
                 Severity::Failing => &mut self.failing,
             };
             *count = *count + more - less;
@@ -241,6 +247,7 @@ impl Lifecycle {
             degraded: of(Severity::Degraded, self.tally.degraded),
             missing: of(Severity::Missing, self.tally.missing),
             stopped: of(Severity::Stopped, self.tally.stopped),
+            stopped_optional: of(Severity::StoppedOptional, self.tally.stopped_optional),
             starting: status == Status::Starting,
             stopping: status == Status::Stopping,
         }
@@ -261,6 +268,9 @@ impl Lifecycle {
             _ if on_trial => Severity::Degraded,
             _ if slot.desired == Desired::Down && !stopping && slot.counts_as_missing() => {
                 Severity::Stopped
+            }
+            _ if slot.desired == Desired::Down && !stopping && slot.state != State::NotStarted => {
+                Severity::StoppedOptional
             }
             _ if slot.desired == Desired::Down => Severity::None,
             (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
