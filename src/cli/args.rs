@@ -29,7 +29,8 @@ use crate::config::is_name;
 
 /// Keep it running, and be able to say why.
 #[derive(Debug, Parser)]
-#[command(name = "mainstay", version, term_width = terminal::help_width(), after_help = super::error::EXIT_CODES)]
+#[command(name = "mainstay", version, term_width = terminal::help_width())]
+#[command(after_help = super::error::EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,

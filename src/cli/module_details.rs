@@ -120,16 +120,7 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
             &format!("{} (by {})", throttle.rung, throttle.mechanism),
         );
     }
-    if module.restarts + module.requested_restarts > 0 || module.attempts > 0 {
-        let (automatic, requested) = (module.restarts, module.requested_restarts);
-        let counted = match module.attempts {
-            0 => String::new(),
-            1 => "; 1 recent failure still counts".to_owned(),
-            many => format!("; {many} recent failures still count"),
-        };
-        let text = format!("{automatic} automatic, {requested} requested{counted}");
-        line(out, "restarts", &text);
-    }
+    line(out, "restarts", &restarts_text(module));
     recovery_facts(out, module, now);
     if module.output_dropped_bytes > 0 {
         let lost = format::bytes(module.output_dropped_bytes);
@@ -139,6 +130,18 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
             &format!("{lost} were lost; `mainstay status` says why"),
         );
     }
+}
+
+/// How often it was restarted, and which failures still count; empty: never, and none does.
+fn restarts_text(module: &ModuleView) -> String {
+    let (automatic, requested) = (module.restarts, module.requested_restarts);
+    let counted = match module.attempts {
+        0 if automatic + requested == 0 => return String::new(),
+        0 => String::new(),
+        1 => "; 1 recent failure still counts".to_owned(),
+        many => format!("; {many} recent failures still count"),
+    };
+    format!("{automatic} automatic, {requested} requested{counted}")
 }
 
 /// Why a module failed, and what follows.

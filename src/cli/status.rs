@@ -18,7 +18,7 @@ use super::error::CliError;
 use super::system_locator::SystemLocator;
 use super::table::{Cell, TextTable};
 use super::terminal::{self, AnsiColour, Terminal};
-use super::wrapping::wrap_line;
+use super::wrapping::{HANG, wrap_line};
 use super::{format, module_details, repeat, status_rows};
 
 /// Keys that are listed at most.
@@ -129,7 +129,7 @@ fn render(
     let issues = system.issues.iter().map(String::as_str);
     for text in problem.chain(at_runtime.as_deref()).chain(issues) {
         let text = format!("! {}\n", format::one_line(text));
-        wrap_line(&mut out, &text, screen.width.unwrap_or(usize::MAX), 2);
+        wrap_line(&mut out, &text, screen.width.unwrap_or(usize::MAX), HANG);
     }
     if !modules.is_empty() {
         out.push('\n');
@@ -172,11 +172,12 @@ fn header(out: &mut String, system: &SystemView, screen: Terminal) {
         SystemStatus::Stopping => Some(AnsiColour::Grey),
         SystemStatus::Other(_) => None,
     };
-    let _ = write!(out, "{}  ", format::single_line(&system.name));
+    let mut line = format!("{}  ", format::single_line(&system.name));
     let (word, counts) = answer(system);
-    screen.paint(out, colour, &word);
+    screen.paint(&mut line, colour, &word);
     let up = format::compact_duration(Duration::from_millis(system.uptime_ms));
-    let _ = writeln!(out, "  up {up}   {}", counts_text(&counts));
+    let _ = writeln!(line, "  up {up}   {}", counts_text(&counts));
+    wrap_line(out, &line, screen.width.unwrap_or(usize::MAX), HANG);
 }
 
 /// The status in capitals, and what remains to be counted: a system that is healthy only because
@@ -433,7 +434,7 @@ mod tests {
         let whole = |text: &str| text.replace([' ', '\n'], "");
         for width in 20..140 {
             let text = shown(Shown::default(), plain(Some(width)));
-            let longest = text.lines().skip(1).map(|line| line.chars().count()).max();
+            let longest = text.lines().map(|line| line.chars().count()).max();
             assert!(longest <= Some(width), "{width}: {text}");
             let reason = "ConnectionResetError:[Errno104]upstream,https://example.org/a/path/\
                 that/has/no/space/and/is/longer/than/a/line/can/be(5failures);\

@@ -5,7 +5,7 @@
 use super::table::columns;
 
 /// Columns by which the continuation of a line is indented beyond its beginning.
-const HANG: usize = 2;
+pub(crate) const HANG: usize = 2;
 
 /// Breaks every line that is wider than `width`; what follows is indented by `HANG` more.
 pub(crate) fn wrap_text(text: &str, width: usize) -> String {

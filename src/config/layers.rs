@@ -377,7 +377,8 @@ pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 /// Whether a folder registers a module: a file that cannot be read is a problem, not absent.
-/// A value that cannot be read leaves what holds it open, at the same place: that is no other problem.
+/// A value that cannot be read leaves what holds it open, at the same place: that is no other
+/// problem.
 fn without_consequences(mut errors: Vec<toml::de::Error>) -> Vec<toml::de::Error> {
     let is_open = |error: &toml::de::Error| error.message().starts_with("unclosed ");
     let values = errors.iter().filter(|error| !is_open(error));

@@ -154,6 +154,7 @@ pub struct WhatIfResult {
     pub worst: SystemStatus,
     /// The status of the system afterwards.
     pub status: SystemStatus,
-    /// Why it would not be healthy, and what would be stopped on request; null when there is neither.
+    /// Why it would not be healthy, and what would be stopped on request; null when there is
+    /// neither.
     pub reason: Option<String>,
 }

@@ -105,8 +105,8 @@ fn emptied(configuration: &Configuration, sources: &ConfigSources) -> Option<Pro
     })
 }
 
-/// Folders of modules that are gone, perhaps a volume that is not mounted: nothing matches a pattern
-/// of `mainstay.modules`, and the plan that is committed had modules there.
+/// Folders of modules that are gone, perhaps a volume that is not mounted: nothing matches a
+/// pattern of `mainstay.modules`, and the plan that is committed had modules there.
 fn unmounted(configuration: &Configuration, sources: &ConfigSources) -> Option<Problem> {
     let warning = configuration.warnings().first()?;
     let last = last_plan(sources)?;

@@ -58,8 +58,8 @@ impl Lifecycle {
         }
     }
 
-    /// Whether `dependent` needs the current run of `module`: not if it waited for the completion of
-    /// the module, nor if the module is a task that is done.
+    /// Whether `dependent` needs the current run of `module`: not if it waited for its completion,
+    /// nor if `module` is a task that is done.
     fn requires_run_of(&self, dependent: &Dependent, module: ModuleId) -> bool {
         let slot = self.module(module);
         let done = slot.completed && slot.spec.kind == Kind::Task;
