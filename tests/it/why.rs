@@ -405,7 +405,7 @@ fn while_it_runs_again_why_still_says_how_often_it_failed() {
 fn the_words_of_an_earlier_run_are_no_evidence_of_a_start_that_failed() {
     use std::os::unix::fs::PermissionsExt;
     let recovery = "recovery = { max_attempts = 1, probation = \"off\", \
-                    backoff = { initial = \"10ms\", max = \"10ms\" } }";
+                    backoff = { initial = \"50ms\", max = \"50ms\" } }";
     let module = format!("[module.it]\nrequired = false\n{recovery}\ncommand = [\"./once\"]\n");
     let dir = crate::daemon::prepare("", &module);
     let program = dir.path().join("once");
