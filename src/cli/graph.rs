@@ -108,7 +108,7 @@ fn tree(graph: &GraphView, screen: Terminal) -> String {
         .max()
         .map_or(0, |last| last + 1);
     for wave in 0..waves {
-        let _ = writeln!(out, "wave {wave}");
+        let _ = writeln!(out, "wave {}", wave + 1); // counted as by `check`
         for node in graph.modules.iter().filter(|node| node.wave == wave) {
             let _ = write!(out, "  {}", format::single_line(&node.module));
             append_state(&mut out, node, screen);
@@ -228,10 +228,10 @@ mod tests {
     #[test]
     fn the_tree_goes_by_waves() {
         let expected = "\
-wave 0
+wave 1
   event-bus (running)
   migrate
-wave 1
+wave 2
   storage (waiting)
     requires event-bus
     wants migrate, completed

@@ -20,6 +20,8 @@ pub struct BeforeRun {
     generation: u64,
     completed: bool,
     at_rest: bool,
+    /// Its places among all runs.
+    places: (u64, u64),
 }
 
 impl Checker {
@@ -76,6 +78,7 @@ impl Checker {
         let shadow = self.of(module);
         (shadow.out, shadow.generation) = (false, before.generation);
         (shadow.completed, shadow.at_rest) = (before.completed, before.at_rest);
+        (shadow.run, shadow.restart) = before.places;
     }
 
     /// What is known of a module before it is run once more.
@@ -86,6 +89,7 @@ impl Checker {
             generation,
             completed: shadow.completed,
             at_rest: shadow.at_rest,
+            places: (shadow.run, shadow.restart),
         }
     }
 
