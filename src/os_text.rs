@@ -120,6 +120,7 @@ pub(crate) fn step_text(step: StartStep) -> &'static str {
         StartStep::User => "cannot become user",
         StartStep::Descriptors => "cannot arrange its descriptors",
         StartStep::Exec => "cannot execute",
+        StartStep::Holder => "its holder ended while it was started",
         StartStep::Other => "cannot start it",
     }
 }

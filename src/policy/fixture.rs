@@ -388,6 +388,10 @@ impl LifecycleScript {
                 step: StartStep::Exec,
                 errno: 12,
             })),
+            ["lost"] => ended(RunEnd::NotStarted(StartFailure {
+                step: StartStep::Holder,
+                errno: 0,
+            })),
             ["late"] => ended(RunEnd::StartTimeout),
             ["prepared", number] => return self.prepared(module, number, true, effects),
             ["unprepared", number] => return self.prepared(module, number, false, effects),

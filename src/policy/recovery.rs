@@ -67,11 +67,19 @@ impl From<RunEnd> for Failure {
 }
 
 impl Failure {
+    /// Whether it is none: the holder ended while the run was started.
+    pub(crate) fn is_lost_start(self) -> bool {
+        matches!(self, Failure::NotStarted(failure) if failure.is_lost())
+    }
+
     /// The cause that it gives to the next state.
     pub(crate) fn cause(self) -> Cause {
         match self {
             Failure::NotStarted(failure)
-                if matches!(failure.step, StartStep::Prepare | StartStep::Resources) =>
+                if matches!(
+                    failure.step,
+                    StartStep::Prepare | StartStep::Resources | StartStep::Holder
+                ) =>
             {
                 Cause::Startup
             }

@@ -39,9 +39,16 @@ impl StartFailure {
             | StartStep::Limits
             | StartStep::Isolation
             | StartStep::Descriptors
+            | StartStep::Holder
             | StartStep::Other => false,
         };
         is_named && LASTING.contains(&self.errno)
+    }
+
+    /// Whether nothing failed: it was lost with the holder, and is to be made again.
+    #[must_use]
+    pub fn is_lost(self) -> bool {
+        self.step == StartStep::Holder
     }
 }
 
@@ -75,6 +82,8 @@ pub enum StartStep {
     Descriptors,
     /// Its program.
     Exec,
+    /// Its holder ended meanwhile, and another one goes on: how far it got is not known.
+    Holder,
     /// A step that only a newer mainstay knows.
     #[serde(other)]
     Other,

@@ -187,6 +187,8 @@ impl LifecycleActorState {
     pub(super) fn state_text(&self, module: ModuleId, to: State) -> String {
         let view = self.policy.view(module);
         match to {
+            // Its start was lost with the holder.
+            State::Waiting if view.cause == states::Cause::Startup => self.run_end_text(module),
             State::Waiting => {
                 let text = self.waiting_text(module, &view);
                 text.map_or_else(String::new, |text| format!("for {text}"))

@@ -1,6 +1,8 @@
 //! Corners of the lifecycle: kinds and fates that few plans have.
 //! Owns one story each, in the words of the fixture. Never looks inside.
 
+use alloc::format;
+
 use super::{AdoptedProcess, Lifecycle, LifecycleEffect, LifecycleEvent};
 use crate::fixture::{LifecycleScript, SEC, check, modules, plan, run, system};
 use crate::plan::Plan;
@@ -304,4 +306,34 @@ fn a_run_without_a_process_ends_before_those_that_need_it() {
         ("stop a", "halt a, halt b"),
     ];
     check("a\nb: a", &way);
+}
+
+#[test]
+fn a_start_that_was_lost_with_the_holder_is_made_again_and_is_no_attempt() {
+    for about in ["never", "once", "optional"] {
+        let modules = format!("a | {about}\nb: a");
+        let mut script = check(
+            &modules,
+            &[
+                ("boot", "run a"),
+                ("a lost", "run a"),
+                ("a started", ""),
+                ("a ready", "run b"),
+                ("b lost", "run b"),
+                ("b up", "started"),
+            ],
+        );
+        let view = script.lifecycle.view(script.id("a"));
+        assert_eq!((view.state, view.attempts), (State::Running, 0));
+        // Who is to stop meanwhile is not started again.
+        run(
+            &mut script,
+            &[
+                ("restart b", "halt b"),
+                ("b halted", "run b"),
+                ("stop b", "halt b"),
+            ],
+        );
+        run(&mut script, &[("b lost", ""), ("start b", "run b")]);
+    }
 }

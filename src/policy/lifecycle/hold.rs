@@ -31,10 +31,18 @@ impl Lifecycle {
         until.is_some()
     }
 
-    /// A run has ended without an order, or because of a probe: a failure, unless it is held.
+    /// A run has ended without an order, or because of a probe: a failure, unless it is held or its
+    /// start was lost with the holder.
     pub(super) fn judge_unless_held(&mut self, now: MonoTime, module: ModuleId, failure: Failure) {
         match self.module(module).hold(now) {
             Some(_) => self.wait_for_release(now, module),
+            None if failure.is_lost_start() => {
+                // Nothing of the module failed: what was to be started is started again.
+                let spec = self.spec_of(module);
+                let slot = self.module_mut(module);
+                slot.recovery.run_over(&spec.recovery, now);
+                self.set_state(now, module, State::Waiting, Cause::Startup, None);
+            }
             None => self.decide_recovery(now, module, failure),
         }
     }
