@@ -181,6 +181,7 @@ impl Engine {
             let what = ProcessEventKind::SpawnFailed { failure, message };
             return self.report(spawn.instance, spawn.generation, what);
         }
+        self.mirror_before_start(id);
         let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
             return;
         };

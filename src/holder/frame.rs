@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use nix::sys::socket::{ControlMessage, sendmsg};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::codec::{CHUNK_BYTES, Decoder, FrameError, encode};
 use crate::fds::{MAX_FDS, receive_message};
 use crate::kernel::SEND;
+use crate::workers::foreign_fd::Closer;
 
 /// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in
 /// their order.
@@ -67,6 +69,23 @@ struct Segment {
     bytes: Vec<u8>,
     sent: usize,
     fds: Vec<OwnedFd>,
+    /// They came from strangers.
+    closer: Option<Arc<Closer>>,
+}
+
+impl Segment {
+    fn close_fds(&mut self) {
+        match &self.closer {
+            Some(closer) => self.fds.drain(..).for_each(|fd| closer.close(fd)),
+            None => self.fds.clear(),
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.close_fds();
+    }
 }
 
 /// What is to be sent and was not yet.
@@ -95,6 +114,24 @@ impl FrameQueue {
         Ok(())
     }
 
+    /// The same with descriptors of strangers: to close one may take for ever.
+    ///
+    /// # Errors
+    /// See [`encode`].
+    pub fn push_foreign<T: Serialize>(
+        &mut self,
+        message: &T,
+        fds: Vec<OwnedFd>,
+        closer: &Arc<Closer>,
+    ) -> Result<(), FrameError> {
+        let mut segment = Segment::default();
+        (segment.fds, segment.closer) = (fds, Some(Arc::clone(closer)));
+        encode(message, &mut segment.bytes)?;
+        self.waiting += segment.bytes.len();
+        self.segments.extend([segment, Segment::default()]);
+        Ok(())
+    }
+
     /// Sends what goes without blocking; true when nothing is left.
     ///
     /// # Errors
@@ -109,7 +146,7 @@ impl FrameQueue {
             match send_with_fds(socket, rest, &segment.fds) {
                 Ok(sent) => {
                     segment.sent += sent;
-                    segment.fds.clear();
+                    segment.close_fds();
                     self.waiting -= sent;
                 }
                 Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}

@@ -19,7 +19,7 @@ use crate::messages::HolderMessage;
 use crate::runtime_command::RuntimeCommand;
 use crate::runtime_process::{RuntimeProcess, raise_limit};
 use crate::status_file::HolderStatus;
-use crate::succession::BASE;
+use crate::succession::{BASE, SUPERVISION};
 use crate::threads::thread;
 use crate::wait::ReapedChild;
 use crate::workers::service_manager::ServiceManager;
@@ -134,6 +134,7 @@ impl Engine {
                 _ => {
                     let signal = mainstay_process::Signal(signal);
                     self.supervisor.stop_requested(monotonic(), signal);
+                    self.changed(SUPERVISION);
                 }
             }
         }

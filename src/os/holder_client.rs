@@ -76,6 +76,13 @@ struct InstanceState {
     record: Option<String>,
 }
 
+/// A command whose end is not known yet.
+struct PendingCommand {
+    result: oneshot::Sender<CommandResult>,
+    /// Made again if its start is lost with the holder.
+    request: SpawnRequest,
+}
+
 /// What is to be sent to the holder.
 struct Outgoing {
     outbox: Outbox,
@@ -106,7 +113,7 @@ pub(crate) struct HolderClient {
     /// Signalled when everything asked so far is on the wire.
     sent: Notify,
     slots: Mutex<HashMap<Instance, InstanceState>>,
-    commands: Mutex<HashMap<Instance, oneshot::Sender<CommandResult>>>,
+    commands: Mutex<HashMap<Instance, PendingCommand>>,
     flushes: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
     capture_slots: forensics::CaptureSlots,
     /// Starts whose outcome is not known yet.
@@ -507,8 +514,10 @@ impl Os for HolderClient {
             spawn.generation = self.next_command.fetch_add(1, Ordering::Relaxed);
         }
         spawn.instance = spawn.instance.with_command(spawn.generation);
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.commands).insert(spawn.instance.clone(), sender);
+        let (result, receiver) = oneshot::channel();
+        let request = spawn.clone();
+        let pending = PendingCommand { result, request };
+        lock(&self.commands).insert(spawn.instance.clone(), pending);
         self.spawn(spawn);
         Box::pin(async move {
             receiver.await.unwrap_or_else(|_| {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -340,6 +340,18 @@ impl VerifiedProcess {
     /// Sends a signal to it.
     pub(crate) fn signal(&self, signal: i32) {
         pidfd_send_signal(&self.0, signal);
+    }
+
+    /// Whether it has ended, all of its threads included.
+    pub(crate) fn has_ended(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut one = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut one, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    /// Readable at its end.
+    pub(crate) fn watch(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        watch(self.0.try_clone()?, Interest::READABLE)
     }
 
     /// Ends when the process has ended.

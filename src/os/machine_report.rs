@@ -74,7 +74,9 @@ fn descriptors() -> Option<MachineCheck> {
 fn succession() -> MachineCheck {
     let obstacle = super::succession::obstacle();
     let text = match &obstacle {
-        None => "another holder goes on in the place of one that is killed".to_owned(),
+        None => "another holder goes on in the place of one that is killed; not where a service \
+                 manager ends the unit with it, as systemd does"
+            .to_owned(),
         Some(why) => format!("modules end, in order, with a holder that is killed: {why}"),
     };
     check("holder", true, text, "")

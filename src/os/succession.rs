@@ -1,7 +1,7 @@
 //! Whether another holder can go on in the place of one that has died, and why not.
 //! Never starts one.
 
-/// Turns it on: `MAINSTAY_SUCCESSION=on`. It has not gone through a campaign of deaths yet.
+/// Turns it on: `MAINSTAY_SUCCESSION=on`. It has not gone through a long campaign of deaths yet.
 const SWITCH: &str = "MAINSTAY_SUCCESSION";
 /// The first kernel that tells how a process ended to one that is not its parent.
 const KERNEL: (u32, u32) = (6, 15);

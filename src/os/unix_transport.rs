@@ -173,6 +173,14 @@ impl HolderReader {
 }
 
 impl HolderReader {
+    /// What is there of a holder that has ended; 0 is the end.
+    pub(crate) fn receive_rest(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
+        match recv_with_fds(self.socket.get_ref(), decoder, &mut self.fds) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            received => received,
+        }
+    }
+
     /// Takes descriptors that came with a message, if all of them are there.
     #[cfg(target_os = "linux")]
     pub(crate) fn take_fds(&mut self, count: u32) -> Option<Vec<OwnedFd>> {

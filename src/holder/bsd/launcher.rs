@@ -45,11 +45,15 @@ impl ProcessLauncher {
 pub(crate) enum ReservedFds {}
 
 impl ReservedFds {
-    pub(crate) fn take(_: BorrowedFd<'_>) -> Option<ReservedFds> {
+    pub(crate) fn take(_: BorrowedFd<'_>, _: Option<BorrowedFd<'_>>) -> Option<ReservedFds> {
         None
     }
 
     pub(crate) fn numbers(&self) -> (RawFd, RawFd, RawFd) {
+        match *self {}
+    }
+
+    pub(crate) fn barrier(&self) -> RawFd {
         match *self {}
     }
 

@@ -1,6 +1,8 @@
 //! Going on in the place of a holder that has died is for Linux: elsewhere the runtime stops all.
 //! Never passes anything on.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::engine::Engine;
@@ -9,12 +11,25 @@ use crate::wait::ReapedChild;
 
 /// The number of what belongs to no instance.
 pub(crate) const BASE: u32 = 0;
+pub(crate) const SUPERVISION: u32 = u32::MAX;
 
 /// There is none.
 #[derive(Debug, Default)]
 pub(crate) struct Succession {
     pub(crate) mirror: Option<()>,
     pub(crate) is_successor: bool,
+}
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) struct ExecBarrier {
+    pub(crate) write: OwnedFd,
+}
+
+impl ExecBarrier {
+    pub(crate) fn new() -> io::Result<ExecBarrier> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl Engine {
@@ -31,6 +46,8 @@ impl Engine {
     pub(crate) fn mirror_before(&mut self, _: &HolderMessage) {}
 
     pub(crate) fn changed(&mut self, _: u32) {}
+
+    pub(crate) fn mirror_before_start(&mut self, _: u32) {}
 
     pub(crate) fn update_mirror(&mut self) {}
 

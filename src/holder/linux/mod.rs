@@ -41,7 +41,7 @@ pub use look::{look_at, look_at_all};
 pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use process_scan::{
-    command_name, has_variable, is_in_own_namespace, signal_verified, tag,
+    command_name, has_open_for_writing, has_variable, is_in_own_namespace, signal_verified, tag,
 };
 pub(crate) use processes::{
     ProcessHandle, orphans, process, process_on_the_way, processes, start_stamp, start_time_since,

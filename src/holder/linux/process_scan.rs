@@ -2,8 +2,10 @@
 //! Reads at the moment it is called.
 //! Never signals a process by a number that another may have by now.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 
@@ -54,6 +56,24 @@ fn environment_of(folder: &str) -> io::Result<Option<Vec<u8>>> {
     let stat = procfs::read(&format!("{folder}/stat"))?;
     let end = fields(&stat).and_then(|fields| fields.get(48)?.parse::<u64>().ok());
     Ok(end.is_some_and(|end| end > 0).then(Vec::new))
+}
+
+/// Whether a process can write to this file, which is none that has a path.
+pub(crate) fn has_open_for_writing(pid: i32, file: &Path) -> bool {
+    look_at(pid, written_files).is_some_and(|files| files.iter().any(|one| *one == file))
+}
+
+fn written_files(pid: i32) -> Vec<OsString> {
+    let numbers = procfs::numbers(&format!("{pid}/fd")).into_iter();
+    let is_written = |number: &i32| {
+        let about = procfs::read_text(&format!("{pid}/fdinfo/{number}")).unwrap_or_default();
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+    };
+    let written = numbers.filter(is_written);
+    let links = written.filter_map(|number| procfs::read_link(&format!("{pid}/fd/{number}")));
+    links.collect()
 }
 
 /// Whether a process is of the namespace of processes that this one is in.

@@ -18,23 +18,30 @@ pub(crate) struct ReservedFds {
     stdin: OwnedFd,
     stdout: OwnedFd,
     ready: OwnedFd,
+    /// Lent to each start.
+    barrier: Option<OwnedFd>,
 }
 
 impl ReservedFds {
     /// Takes the lowest numbers that are free; None where a table cannot be left.
-    pub(crate) fn take(dev_null: BorrowedFd<'_>) -> Option<ReservedFds> {
+    pub(crate) fn take(
+        dev_null: BorrowedFd<'_>,
+        barrier: Option<BorrowedFd<'_>>,
+    ) -> Option<ReservedFds> {
         if !can_unshare_fds() {
             return None;
         }
-        let copy = || {
-            fcntl(dev_null, FcntlArg::F_DUPFD_CLOEXEC(4))
-                .ok()
-                .map(own_fd)
+        let copy_of = |fd| fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(4)).ok().map(own_fd);
+        let copy = || copy_of(dev_null);
+        let barrier = match barrier {
+            Some(fd) => Some(copy_of(fd)?),
+            None => None,
         };
         Some(ReservedFds {
             stdin: copy()?,
             stdout: copy()?,
             ready: copy()?,
+            barrier,
         })
     }
 
@@ -44,14 +51,21 @@ impl ReservedFds {
             stdin,
             stdout,
             ready,
+            ..
         } = self;
         (stdin.as_raw_fd(), stdout.as_raw_fd(), ready.as_raw_fd())
+    }
+
+    /// What is open in a child until its exec, or -1.
+    pub(crate) fn barrier(&self) -> RawFd {
+        self.barrier.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// The first number a child can do without.
     pub(crate) fn above(&self) -> u32 {
         let (stdin, stdout, ready) = self.numbers();
-        stdin.max(stdout).max(ready).unsigned_abs() + 1
+        let highest = stdin.max(stdout).max(ready).max(self.barrier());
+        highest.unsigned_abs() + 1
     }
 
     /// Puts these on the numbers, until `clear`.

@@ -227,6 +227,7 @@ impl Engine {
             inherited_children: self.inherited_children.iter().copied().collect(),
             up_since: self.up_since,
             strays_due: self.strays_due,
+            barrier: context.barrier.as_ref().map(|one| kept.keep(&one.read)),
             kept: KeptFds::default(),
         })
     }

@@ -94,7 +94,8 @@ impl RunState {
             ignored: self.ignored,
             stopping: self.stopping,
             notifies: self.notifies,
-            drained: self.drained,
+            // One that was in flight has died with its holder.
+            drained: self.drained.filter(|(_, done)| *done),
             main_exit: self.main_exit,
             inherited: self.inherited,
         })

@@ -12,7 +12,7 @@ use crate::frame::send_fds;
 use crate::kernel::control_space;
 
 /// How long all of them may take.
-pub(crate) const PASS_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PASS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn wait(socket: &impl AsFd, flags: PollFlags, end: Instant) -> io::Result<()> {
     let left = end.saturating_duration_since(Instant::now());

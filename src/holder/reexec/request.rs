@@ -14,11 +14,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const PAUSE_FACTOR: u32 = 4;
 
 /// What waits for a file system or a peer, perhaps for ever.
-pub(crate) const CLOSING: &str = "descriptors that came from modules are being closed";
+pub(super) const CLOSING: &str = "descriptors that came from modules are being closed";
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(super) enum Phase {
     /// The program has not been asked.
     New,
     /// A child of it reads the state.
@@ -32,7 +32,7 @@ pub(crate) enum Phase {
 pub(crate) struct ReexecRequest {
     pub(crate) number: u64,
     pub(crate) program: OwnedFd,
-    pub(crate) phase: Phase,
+    pub(super) phase: Phase,
     pub(crate) until: Instant,
     /// Before that it is not looked at again.
     next_look: Instant,

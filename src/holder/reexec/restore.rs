@@ -26,6 +26,7 @@ use crate::random::Tags;
 use crate::spawn::prepare::BaseEnvironment;
 use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
+use crate::succession::ExecBarrier;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::mark::MarkSecret;
 use crate::workers::notify_receiver::NotifyReceiver;
@@ -122,6 +123,7 @@ pub(crate) fn restore(
         &mut engine,
         log_dir,
         (state.groups, state.mark, state.output),
+        state.barrier,
     )?;
     if let Some(notify) = state.notify {
         restore_notify(&mut engine, folder, notify)?;
@@ -134,6 +136,7 @@ fn restore_context(
     engine: &mut Engine,
     log_dir: String,
     (groups, mark, output): (Option<GroupTreeState>, String, OutputState),
+    barrier: Option<KeptFd>,
 ) -> io::Result<()> {
     let writer = LogWriter::start(log_dir.into(), Arc::clone(&engine.queue))?;
     let logs = OutputDrain::start(writer, Arc::clone(&engine.queue))?;
@@ -147,6 +150,10 @@ fn restore_context(
         marks: MarkSecret(mark),
         nofile: engine.nofile,
         dev_null: dev_null?.into(),
+        barrier: Some(match barrier {
+            Some(read) => ExecBarrier::reopen(read.take()?)?,
+            None => ExecBarrier::new()?,
+        }),
         logs,
         queue: Arc::clone(&engine.queue),
         embedded: false,

@@ -60,6 +60,9 @@ pub(crate) struct HolderState {
     pub(crate) inherited_children: Vec<(i32, u64)>,
     pub(crate) up_since: u64,
     pub(crate) strays_due: bool,
+    /// The reading end of the pipe that each child has until its exec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) barrier: Option<KeptFd>,
 }
 
 impl WayBack {
@@ -78,7 +81,7 @@ impl HolderState {
     ///
     /// # Errors
     /// In a sentence: it is of another version, or not what this program expects.
-    pub(crate) fn parse(text: &[u8]) -> Result<(HolderState, Roster, RuntimeSupervisor), String> {
+    pub(super) fn parse(text: &[u8]) -> Result<(HolderState, Roster, RuntimeSupervisor), String> {
         let say = |problem: serde_json::Error| {
             format!("it cannot read the state of this holder: {problem}")
         };

@@ -106,6 +106,9 @@ fn descriptors(spec: &ExecSpec) -> Result<(), i32> {
         for (copy, (source, _)) in copies.iter_mut().zip(&spec.fd_mappings) {
             *copy = lift(*source)? as c_int;
         }
+        if spec.barrier >= 0 {
+            lift(spec.barrier)?; // above all that it is given: it is closed by the exec alone
+        }
         check(libc::dup2(stdin, 0))?;
         check(libc::dup2(stdout, 1))?;
         check(libc::dup2(stderr, 2))?;

@@ -80,6 +80,8 @@ pub(crate) struct ExecSpec {
     /// Each null or a place of ten bytes and a NUL for the decimal pid.
     pub(crate) pid_digits: [*mut u8; 2],
     pub(crate) slot: *const ChildErrorSlot,
+    /// What it has open until it executes its program, or -1.
+    pub(crate) barrier: c_int,
     /// The first descriptor it can do without, where it leaves a shared table.
     #[cfg_attr(
         not(target_os = "linux"),
@@ -119,6 +121,7 @@ impl ExecSpec {
             tag: 0,
             pid_digits: [null_mut(); 2],
             slot,
+            barrier: -1,
             first_droppable_fd: 0,
             _strings: Vec::new(),
             _pid_texts: Vec::new(),

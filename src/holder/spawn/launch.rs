@@ -62,7 +62,10 @@ impl LaunchThread {
     pub(super) fn new(context: Arc<SpawnContext>, in_flight: Arc<SpawnInFlight>) -> LaunchThread {
         let reserved = match context.plain_fork {
             true => None,
-            false => ReservedFds::take(context.dev_null.as_fd()),
+            false => {
+                let barrier = context.barrier.as_ref().map(|one| one.write.as_fd());
+                ReservedFds::take(context.dev_null.as_fd(), barrier)
+            }
         };
         LaunchThread {
             launcher: ProcessLauncher::new(context.plain_fork),
@@ -210,6 +213,7 @@ impl LaunchThread {
         };
         let context = Arc::clone(&self.context);
         let sockets: Vec<NamedFd> = start.job.sockets.clone();
+        let barrier = context.barrier.as_ref().map(|one| one.write.as_fd());
         let mut fds = vec![stdin.unwrap_or(context.dev_null.as_fd()), stdout];
         let has = [
             errors.is_some(),
@@ -217,12 +221,14 @@ impl LaunchThread {
             opened.group.is_some(),
             procs.is_some(),
             store.is_some(),
+            barrier.is_some(),
         ];
         fds.extend(errors);
         fds.extend(ready);
         fds.extend(opened.group.as_ref().map(|group| group.as_fd()));
         fds.extend(procs.as_ref().map(AsFd::as_fd));
         fds.extend(store.as_ref().map(AsFd::as_fd));
+        fds.extend(barrier);
         fds.extend(sockets.iter().map(|(_, fd)| fd.as_fd()));
         let stored = opened.stored.clone();
         let done = table.run(&fds, move |fds| {
@@ -274,7 +280,7 @@ impl Start {
         let fds = self.child_fds(
             [stdin, out, out],
             ready.map(|_| says_ready),
-            reserved.above(),
+            (reserved.above(), reserved.barrier()),
         );
         let put = reserved.install(stdout.as_raw_fd(), ready.as_ref().map(AsRawFd::as_raw_fd));
         let put = put.map_err(|errno| {
@@ -294,7 +300,7 @@ impl Start {
         &self,
         launcher: &mut ProcessLauncher,
         fds: &mut Vec<OwnedFd>,
-        has: [bool; 5],
+        has: [bool; 6],
         stored: &[(u32, String)],
     ) -> Result<(i32, u64), SpawnError> {
         let mut given = fds.iter();
@@ -302,10 +308,11 @@ impl Start {
         let missing = || SpawnError::without_text(StartStep::Descriptors, libc::EMFILE);
         let (stdin, stdout) = (next(true), next(true));
         let (stdin, stdout) = stdin.zip(stdout).ok_or_else(missing)?;
-        let [errors, ready, group, procs, store] = has.map(&mut next);
+        let [errors, ready, group, procs, store, barrier] = has.map(&mut next);
         let stderr = errors.unwrap_or(stdout);
         let numbers = [stdin, stdout, stderr].map(AsRawFd::as_raw_fd);
-        let mut child = self.child_fds(numbers, ready.map(AsRawFd::as_raw_fd), 0);
+        let barrier = barrier.map_or(-1, AsRawFd::as_raw_fd);
+        let mut child = self.child_fds(numbers, ready.map(AsRawFd::as_raw_fd), (0, barrier));
         let names = self.job.sockets.iter().map(|(name, _)| name.clone());
         child.handed = names.zip(given.map(AsRawFd::as_raw_fd)).collect();
         if child.handed.len() < self.job.sockets.len() {
@@ -323,7 +330,12 @@ impl Start {
         self.fork(launcher, &child, group.as_ref().map(AsFd::as_fd), procs)
     }
 
-    fn child_fds(&self, numbers: [i32; 3], ready: Option<i32>, above: u32) -> ChildFds {
+    fn child_fds(
+        &self,
+        numbers: [i32; 3],
+        ready: Option<i32>,
+        (above, barrier): (u32, i32),
+    ) -> ChildFds {
         let path = self.notify_path.as_ref();
         let [stdin, stdout, stderr] = numbers;
         ChildFds {
@@ -335,6 +347,7 @@ impl Start {
             mark: self.mark.clone(),
             nofile: self.context.nofile,
             above,
+            barrier,
             handed: Vec::new(),
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct ChildFds {
     pub(crate) mark: String,
     pub(crate) nofile: libc::rlimit,
     pub(crate) above: u32,
+    /// Of the pipe that tells when all starts have executed, or -1.
+    pub(crate) barrier: i32,
     /// What it is passed from descriptor 3 on: sockets, then what it stored.
     pub(crate) handed: Vec<(String, i32)>,
 }
@@ -165,6 +167,7 @@ pub(crate) fn exec_spec(
         tag: 0,
         pid_digits,
         slot,
+        barrier: ends.barrier,
         first_droppable_fd: ends.above,
         _strings: strings,
         _pid_texts: pid_texts,

@@ -13,6 +13,7 @@ use crate::engine_queue::EngineQueue;
 use crate::kernel::{Cgroup, CgroupTree};
 use crate::process;
 use crate::spawn::prepare::BaseEnvironment;
+use crate::succession::ExecBarrier;
 use crate::threads::lock;
 use crate::workers::foreign_fd::NamedFd;
 use crate::workers::mark::MarkSecret;
@@ -51,6 +52,8 @@ pub(crate) struct SpawnContext {
     pub(crate) marks: MarkSecret,
     pub(crate) nofile: libc::rlimit,
     pub(crate) dev_null: OwnedFd,
+    /// None: embedded, or where no other holder can go on.
+    pub(crate) barrier: Option<ExecBarrier>,
     pub(crate) logs: Arc<OutputDrain>,
     pub(crate) queue: Arc<EngineQueue>,
     /// Children are watched by a handle: the application reaps its own.

@@ -2,6 +2,7 @@
 //! Owns what is passed on at each change, and the order in which a successor goes on from it.
 //! Never waits for the runtime, and never passes on its end of the channel: the end of that tells.
 
+mod exec_barrier;
 mod lost_children;
 mod mirror;
 mod notify;
@@ -9,5 +10,6 @@ mod record;
 mod successor;
 mod tell;
 
-pub(crate) use mirror::{BASE, Succession};
+pub(crate) use exec_barrier::ExecBarrier;
+pub(crate) use mirror::{BASE, SUPERVISION, Succession};
 pub use successor::succeed;

@@ -19,6 +19,7 @@ use crate::reexec::output::{LogState, OutputState, StreamState};
 use crate::reexec::state::{HolderState, WayBack};
 use crate::reexec::system::{DirsState, RuntimeState};
 use crate::workers::mark::MarkSecret;
+use crate::workers::sweep::KnownRuns;
 
 /// Tags that a holder may have given and not passed on.
 const TAGS_SKIPPED: u64 = 1 << 20;
@@ -36,6 +37,8 @@ pub(super) struct BaseRecord {
     /// The first that was given, and the next.
     pub(super) tags: (u64, u64),
     pub(super) up_since: u64,
+    #[serde(default)]
+    pub(super) barrier: Option<KeptFd>,
 }
 
 /// An instance.
@@ -60,7 +63,11 @@ pub(super) type WholeState = (HolderState, Roster, RuntimeSupervisor);
 
 impl Records {
     /// The state from which a holder goes on, at this end of a channel. `runtime`: its process.
-    pub(super) fn into_state(self, channel: KeptFd, runtime: KeptFd) -> Result<WholeState, String> {
+    pub(super) fn into_state(
+        self,
+        channel: ChannelState,
+        runtime: KeptFd,
+    ) -> Result<WholeState, String> {
         let say = |problem: serde_json::Error| problem.to_string();
         let base = self.base;
         let mut output = OutputState {
@@ -87,7 +94,7 @@ impl Records {
         let roster = Roster::from_entries(entries);
         let supervisor = serde_json::from_value(self.supervision).map_err(say)?;
         let state = HolderState {
-            back: WayBack::new(0, channel),
+            back: WayBack::new(0, channel.socket),
             kept: KeptFds::default(),
             nofile: base.nofile,
             setup: base.setup,
@@ -102,29 +109,27 @@ impl Records {
             roster: Value::Null,
             supervisor: Value::Null,
             runtime: base.runtime.with_handle(Some(runtime)),
-            channel: ChannelState {
-                socket: channel,
-                received: Vec::new(),
-                fds: Vec::new(),
-            },
+            channel,
             tags,
             inherited_children: Vec::new(),
             up_since: base.up_since,
             strays_due: false,
+            barrier: base.barrier,
         };
         Ok((state, roster, supervisor))
     }
 
-    /// How all marks of this state directory begin.
-    pub(super) fn mark_prefix(&self) -> String {
-        MarkSecret(self.base.mark.clone()).prefix()
-    }
-
-    /// The marks of the runs that go on.
-    pub(super) fn marks(&self) -> Vec<String> {
-        let runs = self.instances.values();
-        let runs = runs.filter_map(|one| one.instance.run.as_ref());
-        runs.map(|run| run.mark.clone()).collect()
+    /// The runs that go on.
+    pub(super) fn known_runs(&self) -> KnownRuns {
+        let instances = self.instances.values().map(|one| &one.instance);
+        let runs = instances.filter_map(|one| Some((one.tag, one.run.as_ref()?.mark.clone())));
+        let (tags, marks) = runs.unzip();
+        KnownRuns {
+            prefix: MarkSecret(self.base.mark.clone()).prefix(),
+            marks,
+            first_tag: self.base.tags.0,
+            tags,
+        }
     }
 }
 

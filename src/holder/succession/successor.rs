@@ -2,7 +2,7 @@
 //! Owns the order: what is not known is ended first, then the runtime is told what it missed.
 //! Never starts without a runtime that is its parent, and never goes on from a part.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -11,15 +11,18 @@ use mainstay_process::{StartFailure, StartStep};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::exec_barrier::end_unexecuted;
 use super::mirror::{BASE, SUPERVISION};
 use super::notify;
 use super::record::Records;
+use crate::clock::monotonic;
 use crate::codec::Decoder;
 use crate::engine::Engine;
 use crate::fds::own_fd;
 use crate::frame::recv_with_fds;
 use crate::kernel::ProcessHandle;
 use crate::messages::{CHANNEL_FD, MirrorRecord};
+use crate::reexec::channel::ChannelState;
 use crate::reexec::kept_fds::{KeptFd, KeptFds, with_passed};
 use crate::reexec::notify_state::NotifyThreadState;
 use crate::reexec::restore::restore;
@@ -42,26 +45,38 @@ pub fn succeed() -> Result<u8, String> {
     let failed = |problem: io::Error| cannot(problem.to_string());
     raise_limit().map_err(failed)?;
     let channel = take_channel().map_err(failed)?;
-    let passed = receive(&channel).map_err(failed)?;
+    let (passed, rest) = receive(&channel).map_err(failed)?;
     let runtime = nix::unistd::getppid().as_raw();
     let handle = ProcessHandle::new(runtime).ok_or_else(|| cannot("it has no parent".into()))?;
     let mut kept = Vec::new();
     let records = read(passed, &mut kept).map_err(cannot)?;
     forget_environment(&records);
-    let (marks, prefix) = (records.marks(), records.mark_prefix());
+    let known = records.known_runs();
     let (channel, handle) = (channel.into_raw_fd(), handle.0.into_raw_fd());
     kept.extend([channel, handle]);
-    let whole = records.into_state(KeptFd::new(channel), KeptFd::new(handle));
+    let fds = rest.fds.into_iter().map(IntoRawFd::into_raw_fd);
+    let fds: Vec<RawFd> = fds.collect();
+    kept.extend(&fds);
+    let channel = ChannelState {
+        socket: KeptFd::new(channel),
+        received: rest.bytes,
+        fds: fds.into_iter().map(KeptFd::new).collect(),
+    };
+    let whole = records.into_state(channel, KeptFd::new(handle));
     let (state, roster, supervisor) = whole.map_err(cannot)?;
     if state.runtime.pid() != runtime {
         return Err(cannot("its parent is not the runtime".into()));
+    }
+    if let Some(barrier) = state.barrier {
+        end_unexecuted(&barrier.take().map_err(failed)?);
     }
     let mut engine = restore(state, roster, supervisor).map_err(failed)?;
     KeptFds::received(kept).close();
     engine.succession.is_successor = true;
     // A start that was not reported: it has to be gone before it is made again.
-    sweep_unknown(&prefix, &marks.into_iter().collect::<HashSet<_>>());
+    sweep_unknown(&known);
     engine.finish_succession();
+    engine.perform_received();
     Ok(engine.run())
 }
 
@@ -84,8 +99,15 @@ fn take_channel() -> io::Result<OwnedFd> {
 
 type Passed = Vec<(MirrorRecord, Vec<OwnedFd>)>;
 
+/// What came behind it: requests, and the descriptors that belong to them.
+#[derive(Debug, Default)]
+struct Rest {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
 /// Everything, until the runtime says that it was all.
-fn receive(channel: &OwnedFd) -> io::Result<Passed> {
+fn receive(channel: &OwnedFd) -> io::Result<(Passed, Rest)> {
     let end = Instant::now() + PASS_TIMEOUT;
     let (mut decoder, mut fds, mut passed) = (Decoder::default(), VecDeque::new(), Vec::new());
     loop {
@@ -94,7 +116,8 @@ fn receive(channel: &OwnedFd) -> io::Result<Passed> {
             .map_err(io::Error::other)?
         {
             let Some(record) = frame else {
-                return Ok(passed);
+                let (bytes, fds) = (decoder.rest().to_vec(), fds.into());
+                return Ok((passed, Rest { bytes, fds }));
             };
             let count = record.fds as usize;
             if fds.len() < count {
@@ -160,6 +183,13 @@ fn forget_environment(records: &Records) {
 }
 
 impl Engine {
+    /// Requests that came with what was passed: nothing wakes the loop for them.
+    fn perform_received(&mut self) {
+        while let Ok(Some(request)) = self.channel.next_request() {
+            self.perform_request(request);
+        }
+    }
+
     /// Brings to an end what was in flight, and tells the runtime what it may have missed.
     fn finish_succession(&mut self) {
         for instance in self.instances.values() {
@@ -169,8 +199,8 @@ impl Engine {
             }
         }
         let failure = StartFailure {
-            step: StartStep::Fork,
-            errno: libc::ECANCELED,
+            step: StartStep::Holder,
+            errno: 0,
         };
         for id in self.roster.starting() {
             self.roster.spawn_failed(id, failure, LOST.to_owned());
@@ -193,6 +223,9 @@ impl Engine {
             self.open_notify(id);
         }
         self.roster.tell_again();
+        // A stop that was requested may not have reached it either.
+        self.supervisor.request_received(monotonic());
+        self.supervisor.takeover_sent(monotonic());
         self.perform_effects();
         self.reap_again = true;
     }

@@ -20,6 +20,8 @@ use crate::reexec::kept_fds::KeptFds;
 use crate::reexec::output::StreamState;
 use crate::reexec::system::{DirsState, RuntimeState};
 use crate::threads::lock;
+use crate::workers::claimed_dirs::ClaimedDirs;
+use crate::workers::output::Streams;
 
 /// A record, what of its descriptors stays open, and those that were made for it.
 struct Draft {
@@ -102,6 +104,15 @@ impl Engine {
         }
     }
 
+    /// What is about to be started is passed on first: a start that nobody knows of would be
+    /// requested again, under the same number.
+    pub(crate) fn mirror_before_start(&mut self, id: u32) {
+        if self.succession.mirror.is_some() {
+            self.mirror_instance(id);
+            self.channel.flush(&self.poll);
+        }
+    }
+
     /// Sends what has changed, and how many requests are performed.
     pub(crate) fn update_mirror(&mut self) {
         let Some(mirror) = &mut self.succession.mirror else {
@@ -137,19 +148,20 @@ impl Engine {
     }
 
     fn mirror_instance(&mut self, id: u32) {
-        let draft = self.instance_draft(id);
+        // While the thread that reads pipes closes none: another file would get the number.
+        let context = self.context.clone();
+        let streams = context.as_ref().map(|one| lock(&one.logs.streams));
+        let draft = self.instance_draft(id, streams.as_deref());
         self.send_draft(id, draft);
     }
 
-    fn instance_draft(&self, id: u32) -> Option<Draft> {
+    fn instance_draft(&self, id: u32, all: Option<&Streams>) -> Option<Draft> {
         let roster = serde_json::to_value(self.roster.entry(id)?).ok()?;
         let one = self.instances.get(&id)?;
         let mut kept = KeptFds::by_place();
         let mut instance = InstanceState::of(id, one, &mut kept);
         let streams = one.run.as_ref().and_then(|run| run.stream);
-        let logs = self.context.as_ref().map(|context| &context.logs);
-        let streams = logs.map(|logs| {
-            let all = lock(&logs.streams);
+        let streams = all.map(|all| {
             let of_run = streams.map(|key| (key, all.by_key.get(&key)));
             let of_run = of_run.and_then(|(key, one)| StreamState::of(key, one?, &mut kept));
             match streams {
@@ -182,21 +194,23 @@ impl Engine {
     }
 
     fn mirror_base(&mut self) {
-        match self.base_draft() {
+        // While the thread that keeps the directories changes none.
+        let dirs = self.dirs.as_ref().map(|one| one.keeper.clone());
+        let claimed = dirs.as_ref().and_then(|one| one.0.dirs.try_lock().ok());
+        let claimed = claimed.as_ref().and_then(|one| one.as_ref());
+        match claimed.and_then(|claimed| self.base_draft(claimed)) {
             Some(draft) => self.send_draft(BASE, Some(draft)),
             None => self.changed(BASE), // it is written just now, or is not set up
         }
     }
 
-    fn base_draft(&self) -> Option<Draft> {
+    fn base_draft(&self, claimed: &ClaimedDirs) -> Option<Draft> {
         let (context, setup) = (self.context.as_ref()?, self.setup.clone()?);
-        let keeper = &self.dirs.as_ref()?.keeper;
-        let claimed = keeper.0.dirs.try_lock().ok()?;
         let mut kept = KeptFds::by_place();
         let record = BaseRecord {
             nofile: (self.nofile.rlim_cur, self.nofile.rlim_max),
             setup,
-            dirs: DirsState::of(claimed.as_ref()?, &mut kept),
+            dirs: DirsState::of(claimed, &mut kept),
             groups: context
                 .groups
                 .as_ref()
@@ -206,6 +220,7 @@ impl Engine {
             runtime: RuntimeState::of(self.runtime.as_ref()?, &mut kept)?.with_handle(None),
             tags: (self.tags.given().start, self.tags.given().end),
             up_since: self.up_since,
+            barrier: context.barrier.as_ref().map(|one| kept.keep(&one.read)),
         };
         draft(&record, kept, Vec::new())
     }

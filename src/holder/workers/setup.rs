@@ -17,6 +17,7 @@ use crate::spawn::launch::probe_cgroup_spawn;
 use crate::spawn::prepare::BaseEnvironment;
 use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
+use crate::succession::ExecBarrier;
 use crate::threads::thread;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::mark::{MarkSecret, note_walk, was_walked};
@@ -108,6 +109,7 @@ fn start_threads(
         marks,
         nofile: options.nofile,
         dev_null: dev_null?.into(),
+        barrier: standalone.then(ExecBarrier::new).and_then(Result::ok),
         logs,
         queue: Arc::clone(queue),
         embedded: !standalone,

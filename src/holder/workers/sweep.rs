@@ -292,37 +292,68 @@ pub(crate) fn own_ancestors() -> HashSet<i32> {
 /// Kills whatever carries a mark that begins so, in this namespace of processes.
 pub(crate) fn sweep_marked(prefix: &str) {
     let start = mark_variable(prefix);
-    kill_marked(&|variable| variable.starts_with(&start));
+    kill_each(&|pid| has_marked(pid, &|variable| variable.starts_with(&start)));
 }
 
-fn kill_marked(is: &dyn Fn(&[u8]) -> bool) {
+/// Whether a process has such a mark; None: it cannot be told just now.
+fn has_marked(pid: i32, is: &dyn Fn(&[u8]) -> bool) -> Option<bool> {
+    match kernel::has_variable(pid, is) {
+        Ok(found) => Some(found),
+        Err(Unseen::Executing) => None,
+        Err(Unseen::Hidden) => Some(false),
+    }
+}
+
+fn kill_each(is: &dyn Fn(i32) -> Option<bool>) {
     let spared = own_ancestors();
-    let is_stale = |one: &ProcessInfo| {
-        kernel::has_variable(one.pid, is) == Ok(true) && kernel::is_in_own_namespace(one.pid)
-    };
     for _ in 0..ROUNDS {
-        let all = kernel::processes();
-        let stale: Vec<_> = all
-            .iter()
-            .filter(|one| !one.zombie && !one.kernel && !spared.contains(&one.pid))
-            .filter(|one| is_stale(one))
-            .collect();
-        if stale.is_empty() {
+        let (mut found, mut unclear) = (false, false);
+        for one in kernel::processes() {
+            if one.zombie || one.kernel || spared.contains(&one.pid) {
+                continue;
+            }
+            let is_stale = is(one.pid);
+            unclear |= is_stale.is_none();
+            if is_stale == Some(true) && kernel::is_in_own_namespace(one.pid) {
+                found = true;
+                kernel::signal_verified(&one, libc::SIGKILL);
+            }
+        }
+        if !found && !unclear {
             return;
         }
-        for process in stale {
-            kernel::signal_verified(process, libc::SIGKILL);
+        if !found {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// Kills whatever carries a mark that begins so and is none of these, in this namespace of
+/// The runs of an earlier holder that go on.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Default)]
+pub(crate) struct KnownRuns {
+    /// How all marks of the state directory begin.
+    pub(crate) prefix: String,
+    pub(crate) marks: HashSet<String>,
+    /// The first tag that the holder gave.
+    pub(crate) first_tag: u64,
+    pub(crate) tags: HashSet<u64>,
+}
+
+/// Kills whatever is of no run that goes on, by its tag or its mark, in this namespace of
 /// processes: what an earlier holder had started and nobody was told of.
 #[cfg(target_os = "linux")]
-pub(crate) fn sweep_unknown(prefix: &str, known: &HashSet<String>) {
-    let start = mark_variable(prefix);
-    let known: HashSet<Vec<u8>> = known.iter().map(|mark| mark_variable(mark)).collect();
-    kill_marked(&|variable| variable.starts_with(&start) && !known.contains(variable));
+pub(crate) fn sweep_unknown(known: &KnownRuns) {
+    let start = mark_variable(&known.prefix);
+    let marks: HashSet<Vec<u8>> = known.marks.iter().map(|mark| mark_variable(mark)).collect();
+    kill_each(&|pid| match kernel::tag(pid) {
+        Tag::Of(tag) if Tags::are_of_one_holder(tag, known.first_tag) => {
+            Some(!known.tags.contains(&tag))
+        }
+        _ => has_marked(pid, &|variable| {
+            variable.starts_with(&start) && !marks.contains(variable)
+        }),
+    });
 }
 
 /// The thread that sweeps, so that the loop continues meanwhile.

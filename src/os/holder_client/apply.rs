@@ -3,9 +3,9 @@
 //! Never decides and never signals.
 
 use mainstay_holder::messages::HolderRequest;
-use mainstay_process::{ProcessEvent, ProcessEventKind, StartStep};
+use mainstay_process::{Instance, ProcessEvent, ProcessEventKind, StartStep};
 
-use super::super::{CommandResult, LiveProcess, OsEvent, RunExit};
+use super::super::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
 use super::{HolderClient, lock};
 
 impl HolderClient {
@@ -82,6 +82,14 @@ impl HolderClient {
     }
 
     fn finish_command(&self, event: &ProcessEvent) {
+        if let ProcessEventKind::SpawnFailed { failure, .. } = &event.what {
+            if failure.is_lost() {
+                return self.command_again(&event.instance);
+            }
+            if failure.step == StartStep::Fence && self.successor.has_begun() {
+                return; // requested of two holders, and known to the first
+            }
+        }
         let result = match &event.what {
             ProcessEventKind::Exited(exited) => CommandResult::from(exited),
             ProcessEventKind::SpawnFailed { message, .. } => CommandResult::failed(message.clone()),
@@ -93,7 +101,19 @@ impl HolderClient {
             self.send_request(&HolderRequest::Forget { instance });
         }
         if let Some(waiting) = waiting {
-            let _caller_is_gone = waiting.send(result);
+            let _caller_is_gone = waiting.result.send(result);
+        }
+    }
+
+    /// Its start was lost with the holder.
+    fn command_again(&self, instance: &Instance) {
+        let request = lock(&self.commands)
+            .get(instance)
+            .map(|one| one.request.clone());
+        let instance = instance.clone();
+        self.send_request(&HolderRequest::Forget { instance });
+        if let Some(request) = request {
+            self.spawn(request);
         }
     }
 

@@ -75,6 +75,10 @@ async fn read_until_end(
     hearing: &mut HolderReader,
     decoder: &mut Decoder,
 ) -> ReadEnd {
+    // A child of the holder that hangs before its exec keeps the other end open.
+    let ended = held.successor.holder_ended();
+    tokio::pin!(ended);
+    let mut has_ended = false;
     loop {
         loop {
             match decoder.next::<HolderMessage>() {
@@ -97,7 +101,16 @@ async fn read_until_end(
                 }
             }
         }
-        match hearing.receive(decoder).await {
+        let received = tokio::select! {
+            biased;
+            received = hearing.receive(decoder), if !has_ended => received,
+            () = &mut ended, if !has_ended => {
+                has_ended = true;
+                hearing.receive_rest(decoder)
+            }
+            else => hearing.receive_rest(decoder),
+        };
+        match received {
             Ok(0) => return ReadEnd::Holder,
             Ok(_) => {}
             Err(error) => {

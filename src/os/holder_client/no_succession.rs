@@ -28,6 +28,10 @@ impl Successor {
         false
     }
 
+    pub(super) fn holder_ended(&self) -> impl Future<Output = ()> + use<> {
+        std::future::pending()
+    }
+
     pub(super) fn keep(&self, _: &MirrorRecord, _: &mut HolderReader) {}
 }
 

@@ -52,9 +52,15 @@ impl NotifyParts {
         Ok(theirs)
     }
 
+    /// By what descriptors of strangers are closed.
+    pub(super) fn closer(&self) -> &Arc<Closer> {
+        &self.closer
+    }
+
     /// What is queued in the socket of a holder that has died.
     pub(super) fn read_rest(&self) {
-        if let Some(socket) = lock(&self.parts).socket.take() {
+        let socket = lock(&self.parts).socket.take(); // what is read is put there
+        if let Some(socket) = socket {
             self.read(&socket);
         }
     }

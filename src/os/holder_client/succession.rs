@@ -21,10 +21,12 @@ use super::{HolderClient, lock};
 use crate::os::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
 use crate::os::{OsEvent, machine, succession};
 
-/// The record of what belongs to no instance.
+/// The records of what belongs to no instance: without both there is no whole.
 const BASE: u32 = 0;
+const SUPERVISION: u32 = u32::MAX;
 /// How long a holder that has closed its end may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// So many are started within this time: one that dies again and again is not to be helped.
 const STARTS_MAX: usize = 10;
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
@@ -55,6 +57,11 @@ impl Unperformed {
         }
     }
 
+    /// Whether all of them are here.
+    fn is_kept(&self) -> bool {
+        self.queue.is_some()
+    }
+
     /// All up to this one are.
     pub(super) fn performed(&mut self, number: u64) {
         let queue = self.queue.iter_mut();
@@ -69,6 +76,7 @@ impl Unperformed {
 /// What a successor needs.
 pub(super) struct Successor {
     is_possible: bool,
+    /// None: it cannot be told whether it lives.
     holder: Mutex<Option<machine::VerifiedProcess>>,
     records: Mutex<BTreeMap<u32, (MirrorRecord, Vec<OwnedFd>)>>,
     notify: Arc<NotifyParts>,
@@ -94,6 +102,20 @@ impl Successor {
         self.count.load(Ordering::Relaxed) > 0
     }
 
+    /// Ends when the holder has ended, where that can be seen.
+    pub(super) fn holder_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let watched = lock(&self.holder).as_ref().and_then(|one| one.watch().ok());
+        async move {
+            let seen = match &watched {
+                Some(holder) => holder.readable().await.is_ok(),
+                None => false,
+            };
+            if !seen {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Keeps a part of what the holder has, with its descriptors.
     pub(super) fn keep(&self, record: &MirrorRecord, hearing: &mut HolderReader) {
         let fds = hearing.take_fds(record.fds);
@@ -105,6 +127,20 @@ impl Successor {
         }
     }
 
+    /// Whether the last holder lives no more. One that only closed its end, or of which that is not
+    /// known for certain, is not succeeded: there would be two.
+    async fn holder_is_gone(&self) -> bool {
+        let Some(holder) = lock(&self.holder).take() else {
+            return false;
+        };
+        let is_gone = async {
+            while !holder.has_ended() {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(GONE_WITHIN, is_gone).await.is_ok()
+    }
+
     fn is_due(&self) -> bool {
         let (mut starts, now) = (lock(&self.starts), machine::monotonic());
         while starts
@@ -113,7 +149,10 @@ impl Successor {
         {
             starts.pop_front();
         }
-        let is_due = starts.len() < STARTS_MAX && lock(&self.records).contains_key(&BASE);
+        let records = lock(&self.records);
+        let is_whole = records.contains_key(&BASE) && records.contains_key(&SUPERVISION);
+        drop(records);
+        let is_due = starts.len() < STARTS_MAX && is_whole;
         starts.extend(is_due.then_some(now));
         is_due
     }
@@ -128,8 +167,10 @@ impl Successor {
             outbox.push(&Some(record), fds).map_err(failed)?;
         }
         self.notify.read_rest();
+        let closer = self.notify.closer();
         for (record, fds) in self.notify.records()? {
-            outbox.push(&Some(record), fds).map_err(failed)?;
+            let pushed = outbox.push_foreign(&Some(record), fds, closer);
+            pushed.map_err(failed)?;
         }
         let end: Option<MirrorRecord> = None;
         outbox.push(&end, Vec::new()).map_err(failed)?;
@@ -159,12 +200,12 @@ impl HolderClient {
         if !self.successor.is_possible {
             return false;
         }
-        let holder = lock(&self.successor.holder).take(); // None: it was gone at once
-        if let Some(holder) = holder
-            && tokio::time::timeout(GONE_WITHIN, holder.ended())
-                .await
-                .is_err()
-        {
+        if !self.successor.holder_is_gone().await {
+            tracing::error!("cannot start another holder: the last one still lives");
+            return false;
+        }
+        if !lock(&self.out).unperformed.is_kept() {
+            tracing::error!("cannot start another holder: it has no duplicates of all requests");
             return false;
         }
         while self.successor.is_due() {
@@ -177,6 +218,7 @@ impl HolderClient {
                 Err(error) => tracing::error!(%error, "cannot start another holder"),
             }
         }
+        tracing::error!("cannot start another holder: too many have died, or a part is missing");
         false
     }
 
@@ -187,8 +229,8 @@ impl HolderClient {
         let ours = OwnedFd::from(ours);
         let (early, writer) = (ours.try_clone()?, HolderWriter::new(ours.try_clone()?));
         let started = self.handle.spawn_blocking(move || start(&theirs.into()));
-        let pid = started.await.map_err(io::Error::other)??;
-        *lock(&self.successor.holder) = machine::VerifiedProcess::now(pid);
+        let (pid, process) = started.await.map_err(io::Error::other)??;
+        *lock(&self.successor.holder) = Some(process);
         self.successor.count.fetch_add(1, Ordering::Relaxed);
         #[cfg(unix)]
         self.governor.thaw_all();
@@ -234,7 +276,7 @@ impl HolderClient {
     clippy::disallowed_methods,
     reason = "there is no holder that could start it"
 )]
-fn start(channel: &OwnedFd) -> io::Result<u32> {
+fn start(channel: &OwnedFd) -> io::Result<(u32, machine::VerifiedProcess)> {
     let mut child = Command::new("/proc/self/exe");
     let name = std::env::args_os().next();
     child.arg0(name.unwrap_or_else(|| "mainstay".into()));
@@ -257,9 +299,15 @@ fn start(channel: &OwnedFd) -> io::Result<u32> {
     }
     let mut child = child.spawn()?;
     let pid = child.id();
+    // Before it is reaped, so that the number is its own. Unwatched it would not be followed.
+    let Some(process) = machine::VerifiedProcess::now(pid) else {
+        child.kill()?;
+        child.wait()?;
+        return Err(io::ErrorKind::QuotaExceeded.into());
+    };
     let reaps = move || drop(child.wait());
     std::thread::Builder::new()
         .name("holder".to_owned())
         .spawn(reaps)?;
-    Ok(pid)
+    Ok((pid, process))
 }
