@@ -16,6 +16,7 @@ use fake_os::FakeOs;
 use fake_runtime::{Delivery, FakeRuntime, Request, RuntimeTimer};
 
 mod checker;
+mod death;
 mod fake_os;
 mod fake_runtime;
 mod faults;
@@ -356,7 +357,8 @@ impl Sim {
                 self.send(Delivery::Takeover(infos))
             }
             RosterEffect::Send(message) => {
-                if self.has_bug(HolderBug::SkipReplay) && self.check.is_replaying() {
+                let skips = self.has_bug(HolderBug::SkipReplay) && self.check.is_replaying();
+                if skips || self.is_told_again(&message) {
                     return Ok(());
                 }
                 let twice = self.has_bug(HolderBug::SendExitsTwice);

@@ -27,6 +27,7 @@ fn seeds_hold_all_checks_of_the_holder() {
     assert!(all.runtimes > 800 && all.processes > 4000, "{all:?}");
     assert!(all.hung_spawns > 100 && all.slow_kills > 150, "{all:?}");
     assert!(all.unresponsive > 200 && all.upgrades > 80, "{all:?}");
+    assert!(all.successions > 50, "{all:?}");
     assert!(all.dropped_messages > 200, "{all:?}");
     assert!(all.stop_orders > 400 && all.tree_stops > 80, "{all:?}");
     assert!(all.reused_pids > 800 && all.suspensions > 80, "{all:?}");

@@ -21,6 +21,8 @@ pub enum ActorFault {
     ActorDies(usize),
     /// The runtime dies.
     RuntimeDies,
+    /// The holder dies, and another one goes on in its place.
+    HolderDies,
     /// The file is changed and a reload is requested.
     Reload {
         /// What was changed, in words.
@@ -52,6 +54,7 @@ impl fmt::Display for ActorFault {
             ActorFault::Hang(module) => write!(f, "{module} hangs"),
             ActorFault::ActorDies(nth) => write!(f, "actor {nth} dies, counted around"),
             ActorFault::RuntimeDies => write!(f, "the runtime dies"),
+            ActorFault::HolderDies => write!(f, "the holder dies, and another one goes on"),
             ActorFault::Reload {
                 what, is_broken, ..
             } => {

@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_policy::{ModuleId, MonoTime};
-use mainstay_process::{Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal};
+use mainstay_process::{
+    Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
+};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -447,6 +449,38 @@ impl World {
         self.tell(instance, generation, ProcessEventKind::Notify { pid, text });
         let next = self.now().after(every / 2);
         self.push(next, Item::Feed(instance.clone(), generation));
+    }
+
+    /// The holder dies, and another one goes on: starts that the runtime was not told of are lost,
+    /// and how the others are is told again.
+    pub(super) fn holder_dies(&mut self) {
+        let started = |item: &Item| match item {
+            Item::Tell(event) => match event.what {
+                ProcessEventKind::Spawned { .. } => {
+                    Some((event.instance.clone(), event.generation))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let untold = self.agenda.values().filter_map(|(_, item)| started(item));
+        let untold: Vec<(Instance, u64)> = untold.collect();
+        for (instance, generation) in untold {
+            let of_it = |item: &Item| started(item) == Some((instance.clone(), generation));
+            self.agenda.retain(|_, (_, item)| !of_it(item));
+            let place = self.places.entry(instance.to_string()).or_default();
+            let lost = place.process.take_if(|one| one.generation == generation);
+            if lost.is_none() {
+                continue; // it has ended, and that is told
+            }
+            let failure = StartFailure {
+                step: StartStep::Holder,
+                errno: 0,
+            };
+            let message = "lost".to_owned();
+            let what = ProcessEventKind::SpawnFailed { failure, message };
+            self.tell(&instance, generation, what);
+        }
     }
 
     /// Some process that runs ends, or hangs.

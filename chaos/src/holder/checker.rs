@@ -379,6 +379,19 @@ impl Checker {
         }
     }
 
+    /// Whether the runtime that is connected was sent the exit of this run.
+    pub(super) fn was_sent(&self, name: &str, generation: u64) -> bool {
+        self.sent.contains(&(name.to_owned(), generation))
+    }
+
+    /// What was sent of this run did not arrive.
+    pub(super) fn not_sent(&mut self, name: &str, generation: u64) {
+        self.sent.remove(&(name.to_owned(), generation));
+        if let Some(instance) = self.instances.get_mut(name) {
+            (instance.sent_suspended, instance.sent_status) = (false, None);
+        }
+    }
+
     fn note_sent(&mut self, name: &str, event: &ProcessEvent) {
         let instance = self.instances.get_mut(name);
         let Some(instance) = instance.filter(|one| one.generation == event.generation) else {

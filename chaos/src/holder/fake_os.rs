@@ -110,6 +110,19 @@ impl FakeOs {
             .collect()
     }
 
+    /// Ends all starts; returns the instance of each, and the number of its process if it had one.
+    pub(super) fn take_starts(&mut self) -> Vec<(String, Option<u32>)> {
+        self.queue.clear();
+        let jobs = std::mem::take(&mut self.jobs).into_values();
+        let ended = jobs.map(|job| {
+            let process = job
+                .process
+                .and_then(|number| self.processes.remove(&number));
+            (job.name, process.map(|one| one.pid))
+        });
+        ended.collect()
+    }
+
     /// The instance and the number of a process.
     pub(super) fn main(&self, process: u32) -> Option<(u32, u32)> {
         let process = self.processes.get(&process)?;

@@ -38,7 +38,8 @@ impl Sim {
                     self.toggle_suspension(number);
                 }
             }
-            95..97 => self.suspend(),
+            95 => self.suspend(),
+            96 => self.holder_dies(),
             97 if self.rng.permille(200) => self.request_stop(),
             97 => self.read_again(),
             _ => self.request_upgrade(),

@@ -153,6 +153,8 @@ pub struct HolderSummary {
     pub runtimes: u64,
     /// Upgrades of the runtime that were accepted.
     pub upgrades: u64,
+    /// Holders that died and were succeeded.
+    pub successions: u64,
     /// Runtimes that stopped reading and answering.
     pub unresponsive: u64,
     /// Messages that were in flight when a channel closed.
@@ -173,6 +175,7 @@ impl std::ops::AddAssign for HolderSummary {
         self.suspensions += other.suspensions;
         self.runtimes += other.runtimes;
         self.upgrades += other.upgrades;
+        self.successions += other.successions;
         self.unresponsive += other.unresponsive;
         self.dropped_messages += other.dropped_messages;
         self.lasted += other.lasted;

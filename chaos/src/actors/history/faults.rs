@@ -103,7 +103,8 @@ impl History {
                 let ms = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0);
                 ActorFault::ClockJumps(ms - 3_600_000)
             }
-            90..=92 => ActorFault::DrainLost,
+            90..=91 => ActorFault::DrainLost,
+            92 => ActorFault::HolderDies,
             93 if self.options.is_wild => ActorFault::StopAll,
             _ => ActorFault::Nothing,
         })
@@ -134,6 +135,7 @@ impl History {
             ActorFault::Hang(name) => self.machine.world().break_process(&name, true),
             ActorFault::ActorDies(nth) => self.kill_actor(runtime, nth),
             ActorFault::RuntimeDies => return Ok(Some(End::Died)),
+            ActorFault::HolderDies => self.machine.world().holder_dies(),
             ActorFault::Reload {
                 text, is_broken, ..
             } => self.reload(runtime, text, is_broken)?,
