@@ -11,10 +11,10 @@ use crate::daemon::{Daemon, in_both_ways, misbehave};
 
 #[expect(clippy::unwrap_used, reason = "a part of the holder's tests")]
 #[path = "../../src/holder/tests/common/leased.rs"]
-mod leased;
+pub(crate) mod leased;
 
 /// Processes that execute this file.
-fn running(program: &Path) -> usize {
+pub(crate) fn running(program: &Path) -> usize {
     let entries = fs::read_dir("/proc").expect("processes").flatten();
     let programs = entries.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok());
     programs.filter(|found| found == program).count()

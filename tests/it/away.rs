@@ -5,7 +5,9 @@ use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeParams, EventsParams, name};
 use mainstay_protocol::{EventKind, ModuleState, StateCause, SystemStatus};
 
-use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for};
+use crate::daemon::{
+    Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for, without_succession,
+};
 
 /// Ends a module by a signal while its runtime is away.
 fn end_meanwhile(daemon: &Daemon, module: &str, signal: i32) {
@@ -235,6 +237,7 @@ fn ends_without_its_holder(daemon: &Daemon) {
 
 #[test]
 fn what_cleans_up_does_not_hold_a_runtime_that_lost_its_holder() {
+    without_succession(); // what holds where no other one can go on
     let clean = script("touch cleaned");
     let command = misbehave("");
     let modules = format!("[module.it]\ncommand = {command}\nafter_stop = [{clean}]\n");
@@ -261,6 +264,7 @@ fn what_left_its_session_ends_with_a_runtime_that_lost_its_holder() {
 
 #[test]
 fn a_start_that_no_holder_answers_any_more_does_not_hold_the_runtime() {
+    without_succession(); // what holds where no other one can go on
     let modules = format!("[module.it]\ncommand = {}\n", misbehave(""));
     let daemon = Daemon::start(&modules);
     daemon.change(name::MODULE_STOP, "it");

@@ -82,15 +82,28 @@ pub(crate) fn in_both_ways(test: impl Fn()) {
     }
 }
 
+/// Whether the daemons that this test starts from here on use control groups.
+#[cfg(target_os = "linux")]
+pub(crate) fn with_control_groups(on: bool) {
+    CGROUP.set(Some(if on { "on" } else { "off" }));
+}
+
 thread_local! {
-    /// Whether another holder goes on in the place of one of this test that is killed.
-    static HAS_SUCCESSOR: Cell<bool> = const { Cell::new(false) };
+    /// Whether another holder goes on in the place of one of this test that is killed; None: as its
+    /// own environment says.
+    static SUCCESSION: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 /// The daemons that this test starts from here on get another holder when theirs is killed.
 #[cfg(target_os = "linux")]
 pub(crate) fn with_succession() {
-    HAS_SUCCESSOR.set(true);
+    SUCCESSION.set(Some("on"));
+}
+
+/// The daemons that this test starts from here on end with their holder, as everywhere but on a
+/// new Linux.
+pub(crate) fn without_succession() {
+    SUCCESSION.set(Some("off"));
 }
 
 /// A running mainstay.
@@ -127,8 +140,8 @@ impl Daemon {
         if let Some(way) = CGROUP.get() {
             command.env("MAINSTAY_CGROUP", way);
         }
-        if HAS_SUCCESSOR.get() {
-            command.env("MAINSTAY_SUCCESSION", "on");
+        if let Some(word) = SUCCESSION.get() {
+            command.env("MAINSTAY_SUCCESSION", word);
         }
         let child = command
             .args(["up", "--config"])

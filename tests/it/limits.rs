@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use mainstay_protocol::enums::Rung;
 use mainstay_protocol::{EventKind, ModuleState, StateCause};
 
-use crate::daemon::{Daemon, binary, in_both_ways, kill, lives, misbehave, prepare, script};
+use crate::daemon::{
+    Daemon, binary, in_both_ways, kill, lives, misbehave, prepare, script, without_succession,
+};
 
 /// Quick samples and a quick ladder.
 pub(crate) const QUICK: &str = "[resources]\ncheck_interval = \"200ms\"\ndwell = \"300ms\"\n\
@@ -224,6 +226,7 @@ fn nothing_stays_frozen_when_the_runtime_is_killed() {
 
 #[test]
 fn nothing_stays_behind_frozen_when_the_holder_is_killed() {
+    without_succession(); // what holds where no other one can go on
     in_both_ways(|| {
         for _ in 0..kills(5) {
             let modules = format!(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use mainstay_protocol::method::{LineStamp, LogLines, name};
 use mainstay_protocol::{ModuleState, Timestamp};
 
-use crate::daemon::{Daemon, binary, kill, lives, misbehave, script};
+use crate::daemon::{Daemon, binary, kill, lives, misbehave, script, without_succession};
 
 fn module(name: &str, text: &str, more: &str) -> String {
     format!("[module.{name}]\ncommand = {}\n{more}\n", script(text))
@@ -192,6 +192,7 @@ fn a_log_without_an_index_is_read_and_its_lines_have_no_time() {
 
 #[test]
 fn after_the_death_of_the_holder_no_line_is_hidden_and_no_time_is_wrong() {
+    without_succession(); // what holds where no other one can go on
     let text = "while :; do date +%s%3N; sleep 0.005; done";
     let daemon = Daemon::start(&module("it", text, ""));
     daemon.wait("some lines", || {

@@ -19,6 +19,8 @@ mod configuration;
 #[cfg(target_os = "linux")]
 mod control_groups;
 mod daemon;
+#[cfg(target_os = "linux")]
+mod deaths;
 mod decisions;
 mod delivery;
 mod directories;

@@ -8,7 +8,7 @@ use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::name;
 use serde_json::Value;
 
-use crate::daemon::{Daemon, binary, lives, misbehave, prepare, skip};
+use crate::daemon::{Daemon, binary, lives, misbehave, prepare, skip, without_succession};
 
 const NAMESPACES: [&str; 4] = ["--mount", "--pid", "--fork", "--kill-child=TERM"];
 
@@ -102,6 +102,7 @@ fn two_systems_of_one_path_in_two_namespaces_leave_each_other_alone() {
     if !can.is_ok_and(|output| output.status.success()) {
         return skip("no mount and PID namespace can be made here (it needs root and unshare)");
     }
+    without_succession(); // what holds where no other one can go on
     for (same_secret, with_proc) in [(false, true), (true, true), (true, false)] {
         let mut outer = start_outside(prepare("", &modules()));
         let before = run_of(&outer);

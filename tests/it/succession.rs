@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use mainstay_protocol::method::name;
 use mainstay_protocol::{EventKind, ModuleState};
 
+use crate::abandoned::leased;
 use crate::daemon::{
     Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for, with_succession,
+    without_succession,
 };
 use crate::upgrade_of_holder::answer;
 
 /// A mainstay whose holder may be another one than the test has started.
-struct Succeeded(Daemon);
+pub(crate) struct Succeeded(pub(crate) Daemon);
 
 impl Drop for Succeeded {
     fn drop(&mut self) {
@@ -196,6 +198,7 @@ fn one_that_is_killed_while_it_takes_over_is_followed_by_another() {
 
 #[test]
 fn where_it_is_off_everything_ends_with_the_holder() {
+    without_succession();
     let command = misbehave("");
     let mut daemon = Daemon::start(&format!("[module.it]\ncommand = {command}\n"));
     let module = daemon.module("it").pid.expect("it runs");
@@ -205,6 +208,74 @@ fn where_it_is_off_everything_ends_with_the_holder() {
     daemon.wait("the end of all", || {
         (!lives(module) && !lives(runtime)).then_some(())
     });
+}
+
+/// Children of the holder that have not executed their program: they are the program of the
+/// holder still.
+fn unexecuted(holder: u32, runtime: u32) -> Option<u32> {
+    let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let (own, runtime) = (program(&holder.to_string())?, runtime.to_string());
+    let entries = std::fs::read_dir("/proc").ok()?.flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut found = names.filter(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let is_child = status.contains(&format!("PPid:\t{holder}\n"));
+        is_child && **pid != runtime && program(pid).as_ref() == Some(&own)
+    });
+    found.find_map(|pid| pid.parse().ok())
+}
+
+#[test]
+fn a_start_that_has_not_executed_when_the_holder_dies_is_ended_and_made_again_once() {
+    in_both_ways(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(leased) = leased::Leased::new(folder.path()) else {
+            return;
+        };
+        let program = folder.path().join("hangs");
+        with_succession();
+        let daemon = Succeeded(Daemon::launch(
+            "",
+            &format!(
+                "[module.other]\ncommand = {}\n\
+                 [module.it]\ncommand = [{:?}, \"300\"]\nrequired = false\n\
+                 startup_timeout = \"60s\"\nrequires = [\"other\"]\nrecovery.restart = \"never\"\n",
+                misbehave(""),
+                leased.program(),
+            ),
+        ));
+        let runtime = daemon.runtime();
+        let holder = daemon.0.holder();
+        let child = || unexecuted(holder, runtime);
+        let first = daemon.0.wait("a child that hangs", child);
+        let before = daemon.0.module("it").generation;
+        daemon.kill_holder();
+        // It would execute its program some time.
+        daemon.0.wait("its end", || (!lives(first)).then_some(()));
+        let again = |view: &mainstay_protocol::ModuleView| view.generation > before;
+        daemon.0.until_view("another start", "it", again);
+        assert_eq!(daemon.0.module("it").attempts, 0, "it did not fail");
+        drop(leased);
+        daemon.0.until("it", ModuleState::Running);
+        let runs = || (crate::abandoned::running(&program) == 1).then_some(());
+        daemon.0.wait("one run of it", runs);
+    });
+}
+
+#[test]
+fn a_holder_that_is_only_stopped_is_not_doubled() {
+    let command = misbehave("");
+    let daemon = Succeeded::start(&format!("[module.it]\ncommand = {command}\n"));
+    let (before, holder) = (daemon.run_of("it"), daemon.0.holder());
+    kill(holder, libc::SIGSTOP);
+    std::thread::scope(|scope| {
+        let restarted = scope.spawn(|| daemon.0.change(name::MODULE_RESTART, "it"));
+        daemon.0.until("it", ModuleState::Stopping);
+        kill(holder, libc::SIGCONT);
+        let view = restarted.join().expect("it is restarted");
+        assert_eq!(view.generation, before.1 + 1);
+    });
+    assert_eq!(daemon.0.status().holder_pid, holder);
 }
 
 #[test]

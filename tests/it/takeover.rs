@@ -37,7 +37,7 @@ const EVENTS_MAX: usize = 10_000;
 /// Takeovers of each run of the tests.
 const SHORT: u64 = 12;
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok();
     value.and_then(|it| it.parse().ok()).unwrap_or(default)
 }
@@ -209,7 +209,7 @@ fn follow(daemon: &Daemon, is_over: &AtomicBool) -> Vec<Event> {
 }
 
 /// The newest events of the journal.
-fn journal(daemon: &Daemon) -> Vec<Event> {
+pub(crate) fn journal(daemon: &Daemon) -> Vec<Event> {
     let params = EventsParams {
         since: Some(0),
         limit: Some(EVENTS_MAX),
@@ -264,7 +264,7 @@ fn check_ends(daemon: &Daemon, events: &[Event]) -> usize {
 }
 
 /// Whoever follows is told that it is over, also when a check fails.
-struct Over<'a>(&'a AtomicBool);
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
