@@ -19,6 +19,8 @@ use crate::os::private;
 
 /// The version of the files. A newer one only adds, so that an older mainstay can use them.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
+/// What became of a plan that is one to go back to.
+pub(crate) const COMMITTED: &str = "committed";
 /// How many plans are kept.
 const PLANS_KEPT: usize = 32;
 
@@ -54,6 +56,13 @@ pub(crate) struct StoredPlan {
     pub(crate) config: CommittedConfig,
 }
 
+impl StoredPlan {
+    /// Whether it is, or was, one to go back to.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.outcome == COMMITTED
+    }
+}
+
 /// The plans of one system.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanStore {
@@ -80,11 +89,14 @@ impl PlanStore {
     /// # Errors
     /// What is wrong with the file, when there is none in the history either.
     pub(crate) fn last_committed(&self) -> io::Result<StoredPlan> {
-        self.committed().or_else(|error| {
-            let newest = self.numbers().into_iter().rev();
-            let mut plans = newest.filter_map(|number| self.plan(number).ok());
-            plans.find(|plan| plan.outcome == "committed").ok_or(error)
-        })
+        self.committed()
+            .or_else(|error| self.newest_committed().ok_or(error))
+    }
+
+    fn newest_committed(&self) -> Option<StoredPlan> {
+        let newest = self.numbers().into_iter().rev();
+        let mut plans = newest.filter_map(|number| self.plan(number).ok());
+        plans.find(StoredPlan::is_committed)
     }
 
     /// The file of the committed plan.
@@ -121,7 +133,7 @@ impl PlanStore {
             Err(_) if self.committed().is_ok_and(|plan| plan.number == number) => return Ok(()),
             Err(error) => return Err(error),
         };
-        "committed".clone_into(&mut plan.outcome);
+        COMMITTED.clone_into(&mut plan.outcome);
         self.keep(&plan)?;
         fs::rename(self.path("staged.json"), self.path("committed.json"))
     }
@@ -134,6 +146,20 @@ impl PlanStore {
         let _writer = writer();
         write(&self.path("committed.json"), plan)?;
         self.keep(plan)
+    }
+
+    /// A plan that was committed to start with never got up: the one before is the last good one
+    /// again, if one is kept.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn start_failed(&self, number: u64, why: &str) -> io::Result<()> {
+        let _writer = writer();
+        let mut plan = self.plan(number)?;
+        plan.outcome = format!("the start failed: {why}");
+        self.keep(&plan)?;
+        let good = self.newest_committed().unwrap_or(plan);
+        write(&self.path("committed.json"), &good)
     }
 
     /// Drops the staged plan, and keeps in its history why.
@@ -169,7 +195,7 @@ impl PlanStore {
     pub(crate) fn before(&self, fingerprint: &str) -> Option<StoredPlan> {
         let newest = self.numbers().into_iter().rev();
         let mut plans = newest.filter_map(|number| self.plan(number).ok());
-        plans.find(|plan| plan.outcome == "committed" && plan.config.fingerprint != fingerprint)
+        plans.find(|plan| plan.is_committed() && plan.config.fingerprint != fingerprint)
     }
 
     /// A plan that is kept.
@@ -246,6 +272,27 @@ mod tests {
         let outcomes = [1, 2, 3].map(|number| store.plan(number).expect("kept").outcome);
         assert_eq!(outcomes, ["", "committed", "rolled back: it failed"]);
         store.discard("again").expect("there is none");
+    }
+
+    #[test]
+    fn a_plan_that_never_got_up_is_none_to_go_back_to() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = PlanStore::new(dir.path());
+        let committed = |number| StoredPlan {
+            outcome: COMMITTED.to_owned(),
+            ..plan(number)
+        };
+        let last = || store.last_committed().expect("a plan").number;
+        store.commit_now(&committed(1)).expect("kept");
+        store.start_failed(1, "db failed").expect("noted");
+        assert_eq!(last(), 1, "there is no other");
+        assert!(!store.committed().expect("a plan").is_committed());
+        store.commit_now(&committed(2)).expect("kept");
+        store.commit_now(&committed(3)).expect("kept");
+        store.start_failed(3, "db failed").expect("noted");
+        assert_eq!(last(), 2);
+        let failed = store.plan(3).expect("kept");
+        assert_eq!(failed.outcome, "the start failed: db failed");
     }
 
     #[test]

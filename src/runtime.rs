@@ -136,6 +136,7 @@ async fn supervise(
     announce: Option<ConsoleSink>,
 ) -> Result<u8, RuntimeStartError> {
     let (holder_client, facts) = connect_holder(wire, &ground)?;
+    let untried = ground.commit.as_ref().and_then(FirstCommit::untried);
     let os: Arc<dyn Os> = Arc::clone(&holder_client) as Arc<dyn Os>;
     let mut running = ground.build(os, announce)?.start(facts).await?;
     let ctx = Arc::clone(&running.ctx);
@@ -149,6 +150,15 @@ async fn supervise(
     };
     match end {
         Some(end) => {
+            let start = running.started.borrow().clone();
+            if let (Some(Err(why)), Some((store, number))) = (start, untried) {
+                let note = move || store.start_failed(number, &why);
+                let noted = tokio::task::spawn_blocking(note).await;
+                let noted = noted.map_err(std::io::Error::other).and_then(|done| done);
+                if let Err(error) = noted {
+                    tracing::error!("cannot note that plan {number} did not start: {error}");
+                }
+            }
             running.close(&holder_client, end.code).await;
             Ok(end.code)
         }

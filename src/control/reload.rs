@@ -125,6 +125,9 @@ pub(super) fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[Previe
 
 /// Whether a person stopped it.
 fn was_stopped(ctx: &RuntimeContext, module: ModuleId) -> bool {
+    if module.index() >= ctx.planned().slots() {
+        return false; // of two earlier plans: this system never had it
+    }
     let now = ctx.snapshots.module(module);
     let is_down = now.lifecycle.info.desired == Desired::Down;
     is_down && now.lifecycle.info.state != State::NotStarted

@@ -14,7 +14,7 @@ use crate::actors::config::rejected_text;
 use crate::config::system_keys::state_dirs;
 use crate::config::{ConfigSources, Configuration, Problem, Problems, check_trusted, load};
 use crate::os::{log_names, private};
-use crate::plan_store::{PlanStore, StoredPlan};
+use crate::plan_store::{COMMITTED, PlanStore, StoredPlan};
 
 /// The configuration of a new start.
 pub(crate) struct FirstConfig {
@@ -172,7 +172,7 @@ pub(super) fn stored(
         at,
         requester: requester.to_owned(),
         changes: Vec::new(),
-        outcome: "committed".to_owned(),
+        outcome: COMMITTED.to_owned(),
         held: None,
         file_edits: Vec::new(),
         config: configuration.effective(),
@@ -207,6 +207,8 @@ pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, 
 pub(crate) struct FirstCommit {
     store: PlanStore,
     plan: StoredPlan,
+    /// It is not one that was up before.
+    is_new: bool,
 }
 
 impl FirstCommit {
@@ -215,12 +217,17 @@ impl FirstCommit {
         RuntimeStartError::State { path, source }
     }
 
+    /// Where it is kept and its number, if it has not been up before.
+    pub(super) fn untried(&self) -> Option<(PlanStore, u64)> {
+        self.is_new.then(|| (self.store.clone(), self.plan.number))
+    }
+
     /// Keeps it.
     ///
     /// # Errors
     /// What the system says.
     pub(super) fn commit(self) -> Result<(), RuntimeStartError> {
-        let FirstCommit { store, plan } = self;
+        let FirstCommit { store, plan, .. } = self;
         let done = store.commit_now(&plan);
         done.map_err(|error| FirstCommit::failed(&store, error))
     }
@@ -242,11 +249,13 @@ impl FirstCommit {
             last.number == newest && last.config.fingerprint == configuration.fingerprint
         });
         store.discard("the system was stopped").map_err(failed)?;
+        let is_new = same.as_ref().is_none_or(|same| !same.is_committed());
         let plan = match same {
             // Lines may have moved in the files.
             Some(same) => StoredPlan {
                 config: configuration.effective(),
                 held: None,
+                outcome: COMMITTED.to_owned(),
                 ..same
             },
             None => {
@@ -259,7 +268,12 @@ impl FirstCommit {
             committed: None,
             held: None,
         };
-        Ok((plans, FirstCommit { store, plan }))
+        let commit = FirstCommit {
+            store,
+            plan,
+            is_new,
+        };
+        Ok((plans, commit))
     }
 }
 

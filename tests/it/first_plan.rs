@@ -73,6 +73,50 @@ fn a_broken_file_starts_the_last_committed_plan_loudly_and_the_next_good_save_is
     });
 }
 
+/// A plan that never got up is none to go on with, and none to compare with in vain.
+#[test]
+fn a_start_that_failed_is_not_the_last_good_plan() {
+    let dir = ran_before("reload_watch = \"0s\"", &(module("one") + &module("gone")));
+    let good = fs::read_to_string(file(dir.path())).expect("a text");
+    let needed = "[module.one]\nrequired = true\nrecovery = { max_attempts = 0 }\n";
+    let text = good.replace(&module("gone"), "");
+    let text = text.replace("[module.one]\n", needed);
+    let text = text.replace(&misbehave(""), "[\"no-such-program\"]");
+    fs::write(file(dir.path()), text).expect("written");
+    let up = |words: &[&str]| -> (Option<i32>, String) {
+        let output = Command::new(binary())
+            .args(words)
+            .arg("--config")
+            .arg(dir.path().join("config"))
+            .output()
+            .expect("it runs");
+        let all = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&all).into_owned();
+        (output.status.code(), told)
+    };
+    let (code, told) = up(&["up", "-d"]);
+    assert_eq!(code, Some(1), "{told}");
+    fs::write(
+        file(dir.path()),
+        good.replace("[module.one]", "[module.one"),
+    )
+    .expect("written");
+    let (code, told) = up(&["up", "-d"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("this start is not what the files say"),
+        "{told}"
+    );
+    let (_, history) = up(&["config", "history"]);
+    assert!(history.contains("the start failed: "), "{history}");
+    // The failed plan has a module less than the one before; both are of earlier systems.
+    let (code, diff) = up(&["config", "diff", "1", "2"]);
+    assert_eq!(code, Some(0), "{diff}");
+    assert!(diff.contains("gone"), "{diff}");
+    assert_eq!(up(&["status", "one"]).0, Some(0));
+    assert_eq!(up(&["down"]).0, Some(0));
+}
+
 #[test]
 fn strict_refuses_and_so_does_a_start_without_a_plan_to_go_on_with() {
     let dir = ran_before("", &module("one"));
