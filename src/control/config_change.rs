@@ -21,7 +21,7 @@ use crate::actors::config::candidate::Candidate;
 use crate::actors::config::edit::ConfigEdit;
 use crate::actors::{Planned, RuntimeContext};
 use crate::config::Configuration;
-use crate::plan_store::{PlanStore, StoredPlan};
+use crate::plan_store::{COMMITTED, PlanStore, StoredPlan};
 
 impl Answer for ConfigSet {
     async fn answer(
@@ -137,7 +137,7 @@ impl Answer for ConfigHistory {
 
 fn record(plan: StoredPlan, in_force: u64) -> PlanRecord {
     let (outcome, text) = match plan.outcome.as_str() {
-        "committed" => (PlanOutcome::Committed, None),
+        COMMITTED => (PlanOutcome::Committed, None),
         "" if plan.number == in_force => (PlanOutcome::Watched, None),
         "" => (PlanOutcome::Dropped, None),
         text => (PlanOutcome::Dropped, Some(text.to_owned())),

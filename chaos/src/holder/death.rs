@@ -69,7 +69,7 @@ impl Sim {
         }
     }
 
-    /// What was being started is killed, and nobody waits for a sweep or the last output any more.
+    /// Starts in flight are killed; sweeps and last output are not awaited any more.
     fn lose_starts(&mut self) {
         let lost = |item: &Item| matches!(item, Item::SweepDone(_) | Item::OutputCollected(..));
         self.agenda.retain(|_, item| !lost(item));

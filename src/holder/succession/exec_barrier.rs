@@ -1,6 +1,6 @@
-//! A pipe whose writing end each child has until it executes its program, and nobody else: once it
-//! hangs up, no start of a holder that has died is between its fork and its exec.
-//! Never kills what has executed: that has its mark.
+//! A pipe whose writing end only the holder and its children before their exec have: once it hangs
+//! up, no start of a holder that has died is between its fork and its exec.
+//! Never kills a process after its exec: that has its mark.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use crate::kernel;
 use crate::workers::sweep::own_ancestors;
 
-/// How long an exec usually takes, at most: nobody is looked for before.
+/// How long an exec usually takes, at most: processes are read only after it.
 const EXEC_TIME: Duration = Duration::from_millis(20);
 /// How long those that were killed may take to be gone: one whose exec waits for a file system ends
 /// when that answers, and never gets to its program.

@@ -104,8 +104,8 @@ impl Engine {
         }
     }
 
-    /// What is about to be started is passed on first: a start that nobody knows of would be
-    /// requested again, under the same number.
+    /// A start is passed on before it is made: one that is not recorded would be requested again,
+    /// under the same generation.
     pub(crate) fn mirror_before_start(&mut self, id: u32) {
         if self.succession.mirror.is_some() {
             self.mirror_instance(id);

@@ -325,7 +325,7 @@ fn a_start_that_was_lost_with_the_holder_is_made_again_and_is_no_attempt() {
         );
         let view = script.lifecycle.view(script.id("a"));
         assert_eq!((view.state, view.attempts), (State::Running, 0));
-        // Who is to stop meanwhile is not started again.
+        // A module that is to stop meanwhile is not started again.
         run(
             &mut script,
             &[
