@@ -6,15 +6,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_process::{
-    Instance as InstanceName, ProcessEventKind, RunLimits, SpawnRequest, StartStep,
-};
+use mainstay_process::{Instance, ProcessEventKind, RunLimits, SpawnRequest, StartStep};
 
 use crate::clock::monotonic;
 use crate::directories::SystemDirs;
 use crate::engine::Engine;
 use crate::engine_queue::EngineEvent;
-use crate::instance::{Instance, RunningProcess, trees_of};
+use crate::instance::{InstanceResources, RunningProcess, trees_of};
 use crate::machines::{FenceError, RosterEffect};
 use crate::messages::{
     BoundSocket, FREEZE_MAX_MS, FreezeRequest, HolderMessage, HolderRequest, HolderSetup,
@@ -100,7 +98,7 @@ impl Engine {
         self.perform_effects();
     }
 
-    fn drain_requested(&mut self, instance: InstanceName, generation: u64) {
+    fn drain_requested(&mut self, instance: Instance, generation: u64) {
         let id = self.roster.current(&instance, generation);
         if !id.is_some_and(|id| self.drain_notify(id, 0)) {
             self.report(instance, generation, ProcessEventKind::NotifyDrained);
@@ -168,9 +166,9 @@ impl Engine {
     }
 
     /// The number of an instance, which is created if it is unknown.
-    pub(crate) fn id(&mut self, name: &InstanceName) -> u32 {
+    pub(crate) fn id(&mut self, name: &Instance) -> u32 {
         let id = self.roster.intern(name);
-        let new = || Instance::new(name.clone());
+        let new = || InstanceResources::new(name.clone());
         self.instances.entry(id).or_insert_with(new);
         id
     }
@@ -294,7 +292,7 @@ impl Engine {
         self.perform_effects();
     }
 
-    fn tap(&mut self, instance: &InstanceName, on: bool, again: bool) {
+    fn tap(&mut self, instance: &Instance, on: bool, again: bool) {
         let id = self.id(instance);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.tapped = on;
@@ -493,7 +491,7 @@ impl Engine {
     /// Keeps the sockets that the runtime has bound for an instance, and drops its others.
     fn keep_sockets(
         &mut self,
-        name: &InstanceName,
+        name: &Instance,
         sockets: Vec<BoundSocket>,
         (passed, fds): (&[u32], Vec<OwnedFd>),
         activates: bool,

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind};
+use mainstay_process::{Instance, ProcessEvent, ProcessEventKind};
 
 use crate::channel::{Received, RuntimeChannel};
 use crate::clock::{monotonic, nanos};
 use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
 use crate::freeze::FreezeLeases;
-use crate::instance::{FormerMain, Instance};
+use crate::instance::{FormerMain, InstanceResources};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::machines::{Roster, RuntimeSupervisor, nanoseconds};
 use crate::messages::{
@@ -72,7 +72,7 @@ pub(crate) struct Engine {
     /// Children that this process had before it was a holder.
     pub(crate) inherited_children: HashSet<(i32, u64)>,
     pub(crate) roster: Roster,
-    pub(crate) instances: HashMap<u32, Instance>,
+    pub(crate) instances: HashMap<u32, InstanceResources>,
     pub(crate) leases: FreezeLeases,
     /// Processes that were started and whose place as main process was taken by another.
     pub(crate) former_mains: HashMap<i32, FormerMain>,
@@ -268,12 +268,7 @@ impl Engine {
     }
 
     /// Reports what happened to an instance.
-    pub(crate) fn report(
-        &mut self,
-        instance: InstanceName,
-        generation: u64,
-        what: ProcessEventKind,
-    ) {
+    pub(crate) fn report(&mut self, instance: Instance, generation: u64, what: ProcessEventKind) {
         self.send(&HolderMessage::Process(ProcessEvent {
             instance,
             generation,

@@ -10,7 +10,7 @@ use mainstay_process::{Exit, Signal};
 
 use crate::clock::monotonic;
 use crate::engine::Engine;
-use crate::instance::{FormerMain, Instance, trees_of};
+use crate::instance::{FormerMain, InstanceResources, trees_of};
 use crate::kernel::{ProcessHandle, orphans};
 use crate::poll_key;
 use crate::process;
@@ -102,12 +102,12 @@ impl Engine {
             return;
         };
         if !self.is_drained(id, pid) {
-            if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
+            if let Some(pinned) = self.instances.get(&id).and_then(InstanceResources::pinned) {
                 self.poll.delete(pinned); // it would be seen again and again
             }
             return;
         }
-        let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) else {
+        let Some(pinned) = self.instances.get(&id).and_then(InstanceResources::pinned) else {
             return;
         };
         let ended = match wait_nohang(WaitTarget::Process(pinned.waitid_target()), false) {
@@ -120,12 +120,12 @@ impl Engine {
             // Its parent is, or was, someone else: that it is gone is all we know.
             WaitResult::NoChild => ReapedChild::default(),
         };
-        if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
+        if let Some(pinned) = self.instances.get(&id).and_then(InstanceResources::pinned) {
             self.poll.delete(pinned); // it is in there since the start
         }
         let stops = self.stop_rest_of_tree(id, ended.exit);
         let left = !stops && self.kill_leftovers(id, ended.pid != 0);
-        if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
+        if let Some(pinned) = self.instances.get(&id).and_then(InstanceResources::pinned) {
             wait_nohang(WaitTarget::Process(pinned.waitid_target()), true);
         }
         if !stops {

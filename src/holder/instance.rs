@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_process::{Exit, Instance as InstanceName};
+use mainstay_process::{Exit, Instance};
 
 use crate::activation::ActivationSockets;
 use crate::kernel::{Cgroup, ProcessHandle};
@@ -62,8 +62,8 @@ pub(crate) struct FormerMain {
 
 /// One instance.
 #[derive(Debug)]
-pub(crate) struct Instance {
-    pub(crate) name: InstanceName,
+pub(crate) struct InstanceResources {
+    pub(crate) name: Instance,
     /// The number by which the processes of its newest run are known.
     pub(crate) tag: u64,
     pub(crate) run: Option<Box<RunningProcess>>,
@@ -78,9 +78,9 @@ pub(crate) struct Instance {
     pub(crate) tap_dropped: u64,
 }
 
-impl Instance {
-    pub(crate) fn new(name: InstanceName) -> Instance {
-        Instance {
+impl InstanceResources {
+    pub(crate) fn new(name: Instance) -> InstanceResources {
+        InstanceResources {
             name,
             tag: 0,
             run: None,

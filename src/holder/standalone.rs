@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use mainstay_process::{Exit, Instance as InstanceName};
+use mainstay_process::{Exit, Instance};
 use nix::sys::signal::Signal;
 
 use crate::clock::monotonic;
@@ -227,7 +227,7 @@ impl Engine {
         }
         let instances = self.instances.values_mut();
         let idle = instances.filter_map(|one| one.group.take().map(|_| one.name.clone()));
-        let idle: Vec<InstanceName> = idle.collect();
+        let idle: Vec<Instance> = idle.collect();
         if let Some(context) = self.context.clone().filter(|_| !idle.is_empty()) {
             let _ = thread("groups", move || {
                 let names = idle.iter().zip(context.groups.iter().cycle());

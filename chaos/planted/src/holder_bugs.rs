@@ -200,9 +200,9 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
     Bug {
         name: "a stop of a spawn in flight has no deadline",
         file: "roster/stops.rs",
-        find: "self.instances.get_mut(&id).and_then(Instance::limits)",
+        find: "self.instances.get_mut(&id).and_then(RosterInstance::limits)",
         plant: "self.instances.get_mut(&id).filter(|one| !PLANTED || \
-                one.running().is_some()).and_then(Instance::limits)",
+                one.running().is_some()).and_then(RosterInstance::limits)",
     },
     Bug {
         name: "a stop of a run has no deadline",

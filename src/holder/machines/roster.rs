@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFailure};
+use mainstay_process::{Exit, Instance, ProcessEventKind, StartFailure};
 use serde::{Deserialize, Serialize};
 
 use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
-use instance::{Instance, InstancePhase, PendingExit, RunDeadlines};
+use instance::{InstancePhase, PendingExit, RosterInstance, RunDeadlines};
 
 mod instance;
 mod stops;
@@ -49,7 +49,7 @@ pub enum RosterEffect {
         /// The instance.
         id: u32,
         /// Its name.
-        name: InstanceName,
+        name: Instance,
     },
 }
 
@@ -77,8 +77,8 @@ enum Takeover {
 /// All instances.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Roster {
-    ids: HashMap<InstanceName, u32>,
-    instances: BTreeMap<u32, Instance>,
+    ids: HashMap<Instance, u32>,
+    instances: BTreeMap<u32, RosterInstance>,
     by_pid: HashMap<u32, u32>,
     last_id: u32,
     /// When runs time out.
@@ -97,14 +97,14 @@ impl Roster {
     }
 
     /// The number of an instance, which is created if it is unknown.
-    pub fn intern(&mut self, name: &InstanceName) -> u32 {
+    pub fn intern(&mut self, name: &Instance) -> u32 {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
         self.last_id += 1;
         self.ids.insert(name.clone(), self.last_id);
         self.instances
-            .insert(self.last_id, Instance::new(name.clone()));
+            .insert(self.last_id, RosterInstance::new(name.clone()));
         self.last_id
     }
 
@@ -120,7 +120,7 @@ impl Roster {
 
     /// The name and newest generation of an instance.
     #[must_use]
-    pub fn name_and_generation(&self, id: u32) -> Option<(InstanceName, u64)> {
+    pub fn name_and_generation(&self, id: u32) -> Option<(Instance, u64)> {
         let instance = self.instances.get(&id)?;
         Some((instance.name.clone(), instance.generation))
     }
@@ -153,26 +153,26 @@ impl Roster {
     /// Whether an instance has no run.
     #[must_use]
     pub fn is_idle(&self, id: u32) -> bool {
-        self.instances.get(&id).is_some_and(Instance::is_idle)
+        self.instances.get(&id).is_some_and(RosterInstance::is_idle)
     }
 
     /// Whether no instance has a run.
     #[must_use]
     pub fn is_all_idle(&self) -> bool {
-        self.by_pid.is_empty() && self.instances.values().all(Instance::is_idle)
+        self.by_pid.is_empty() && self.instances.values().all(RosterInstance::is_idle)
     }
 
     /// Whether a run has ended whose exit is not reported yet.
     #[must_use]
     pub fn has_pending_exit(&self) -> bool {
-        let exiting = |one: &Instance| matches!(one.phase, InstancePhase::Exiting(_));
+        let exiting = |one: &RosterInstance| matches!(one.phase, InstancePhase::Exiting(_));
         self.instances.values().any(exiting)
     }
 
     /// Number of spawns without a result.
     #[must_use]
     pub fn spawns_in_flight(&self) -> usize {
-        let starting = |one: &&Instance| matches!(one.phase, InstancePhase::Starting(_));
+        let starting = |one: &&RosterInstance| matches!(one.phase, InstancePhase::Starting(_));
         self.instances.values().filter(starting).count()
     }
 
@@ -190,7 +190,7 @@ impl Roster {
     pub fn spawn_requested(
         &mut self,
         now: Duration,
-        name: &InstanceName,
+        name: &Instance,
         generation: u64,
         timeout: Duration,
     ) -> Result<u32, FenceError> {
@@ -305,7 +305,7 @@ impl Roster {
         let Some(process) = instance.running() else {
             return;
         };
-        let exited = Instance::exit_of(now, &process, exit, output);
+        let exited = RosterInstance::exit_of(now, &process, exit, output);
         instance.phase = InstancePhase::Exiting(Box::new(PendingExit {
             exited,
             sweep_pending,
@@ -389,7 +389,7 @@ impl Roster {
     pub fn send_deferred_notify(&mut self) {
         for id in std::mem::take(&mut self.deferred_notify) {
             let instance = self.instances.get(&id);
-            if let Some(message) = instance.and_then(Instance::notify_replay) {
+            if let Some(message) = instance.and_then(RosterInstance::notify_replay) {
                 self.send(message);
             }
         }
@@ -434,7 +434,7 @@ impl Roster {
     }
 
     /// The runtime wants a record kept for the next one.
-    pub fn record_saved(&mut self, name: &InstanceName, record: String) {
+    pub fn record_saved(&mut self, name: &Instance, record: String) {
         let id = self.intern(name);
         if record.len() <= MAX_RECORD_BYTES
             && let Some(instance) = self.instances.get_mut(&id)
@@ -460,7 +460,7 @@ impl Roster {
     }
 
     fn remove(&mut self, id: u32) {
-        if let Some(Instance { name, .. }) = self.instances.remove(&id) {
+        if let Some(RosterInstance { name, .. }) = self.instances.remove(&id) {
             self.ids.remove(&name);
             self.deferred_notify.remove(&id);
             self.effects.push_back(RosterEffect::Remove { id, name });
@@ -490,7 +490,7 @@ impl Roster {
         self.takeover = Takeover::Sent;
         self.deferred_notify.clear();
         let all = || self.instances.values();
-        let infos = all().map(Instance::info).collect();
+        let infos = all().map(RosterInstance::info).collect();
         let replay = all().flat_map(|one| {
             let state = one.notify_replay().into_iter().chain(one.suspension());
             state.chain(one.exit_replay())
@@ -539,7 +539,7 @@ impl Roster {
     }
 
     fn time_out(&mut self, now: Duration, id: u32) {
-        let Some(limits) = self.instances.get_mut(&id).and_then(Instance::limits) else {
+        let Some(limits) = self.instances.get_mut(&id).and_then(RosterInstance::limits) else {
             return;
         };
         limits.timed_out |= limits.deadline.take_if(|at| *at <= now).is_some();

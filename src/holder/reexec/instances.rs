@@ -5,13 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_process::{Exit, Instance as InstanceName};
+use mainstay_process::{Exit, Instance};
 use serde::{Deserialize, Serialize};
 
 use super::groups::GroupState;
 use super::kept_fds::{KeptFd, KeptFds};
 use crate::activation::{ActivationSockets, KeptSocket};
-use crate::instance::{FormerMain, Instance, RunningProcess};
+use crate::instance::{FormerMain, InstanceResources, RunningProcess};
 use crate::kernel::ProcessHandle;
 use crate::messages::BoundSocket;
 use crate::workers::foreign_fd::ForeignFd;
@@ -20,7 +20,7 @@ use crate::workers::foreign_fd::ForeignFd;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InstanceState {
     pub(crate) id: u32,
-    name: InstanceName,
+    name: Instance,
     pub(crate) tag: u64,
     pub(crate) run: Option<RunState>,
     sockets: Vec<(BoundSocket, KeptFd)>,
@@ -103,7 +103,7 @@ impl RunState {
 }
 
 impl InstanceState {
-    pub(crate) fn of(id: u32, one: &Instance, kept: &mut KeptFds) -> InstanceState {
+    pub(crate) fn of(id: u32, one: &InstanceResources, kept: &mut KeptFds) -> InstanceState {
         let sockets = one.sockets.kept.iter();
         InstanceState {
             id,
@@ -122,7 +122,7 @@ impl InstanceState {
         }
     }
 
-    pub(crate) fn restore(self) -> io::Result<Instance> {
+    pub(crate) fn restore(self) -> io::Result<InstanceResources> {
         let mut sockets = ActivationSockets::default();
         for (bound, fd) in self.sockets {
             let fd = Arc::new(ForeignFd::new(fd.take()?, &sockets.closer));
@@ -130,7 +130,7 @@ impl InstanceState {
         }
         sockets.wants_activation = self.wants_activation;
         let group = self.group.map(GroupState::restore).transpose()?;
-        Ok(Instance {
+        Ok(InstanceResources {
             name: self.name,
             tag: self.tag,
             run: self.run.map(RunState::restore).transpose()?.map(Box::new),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_process::Instance as InstanceName;
+use mainstay_process::Instance;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -134,7 +134,7 @@ impl Records {
 }
 
 /// The name of the instance that a request is about is what is passed on again after it.
-pub(super) fn instance_of(request: &crate::messages::HolderRequest) -> Option<&InstanceName> {
+pub(super) fn instance_of(request: &crate::messages::HolderRequest) -> Option<&Instance> {
     use crate::messages::HolderRequest as R;
     match request {
         R::Spawn(spawn) => Some(&spawn.instance),

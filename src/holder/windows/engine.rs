@@ -9,9 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_process::{
-    Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal, StdStream,
-};
+use mainstay_process::{Instance, ProcessEvent, ProcessEventKind, Signal, StdStream};
 
 use super::create_process::EnvBlock;
 use super::directories::SystemDirs;
@@ -38,7 +36,7 @@ pub(crate) const NO_STOP: u64 = u64::MAX;
 
 /// What an instance has of the system.
 #[derive(Debug, Default)]
-pub(crate) struct Instance {
+pub(crate) struct InstanceResources {
     /// The job of its run.
     pub(crate) job: Option<Arc<JobObject>>,
     /// Where what that run writes is kept, until its end is written there.
@@ -71,7 +69,7 @@ pub(crate) struct Engine {
     pub(crate) setup: Option<HolderSetup>,
     pub(crate) places: Option<SystemDirs>,
     pub(crate) shelf: Option<Arc<LogWriter>>,
-    pub(crate) instances: HashMap<InstanceName, Instance>,
+    pub(crate) instances: HashMap<Instance, InstanceResources>,
     pub(crate) roster: Roster,
     pub(crate) wire: Option<RuntimeConnection>,
     /// Which runtime the wire leads to, counted from the first.
@@ -293,7 +291,7 @@ impl Engine {
     }
 
     /// The instance of this name, which is made known if it was not.
-    pub(crate) fn instance(&mut self, name: &InstanceName) -> &mut Instance {
+    pub(crate) fn instance(&mut self, name: &Instance) -> &mut InstanceResources {
         self.instances.entry(name.clone()).or_default()
     }
 
@@ -308,7 +306,7 @@ impl Engine {
     }
 
     /// Reports what happened to an instance.
-    pub(crate) fn report(&mut self, name: &InstanceName, generation: u64, what: ProcessEventKind) {
+    pub(crate) fn report(&mut self, name: &Instance, generation: u64, what: ProcessEventKind) {
         self.send(&HolderMessage::Process(ProcessEvent {
             instance: name.clone(),
             generation,
@@ -316,7 +314,7 @@ impl Engine {
         }));
     }
 
-    fn tap(&mut self, name: &InstanceName, on: bool, again: bool) {
+    fn tap(&mut self, name: &Instance, on: bool, again: bool) {
         let instance = self.instance(name);
         instance.tapped.store(on, Ordering::Relaxed);
         let text = lock(&instance.kept).text();
@@ -332,7 +330,7 @@ impl Engine {
 
     fn send_output(
         &mut self,
-        name: &InstanceName,
+        name: &Instance,
         generation: u64,
         (text, stream): (String, StdStream),
         lost: u64,

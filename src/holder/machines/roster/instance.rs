@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use mainstay_process::{
-    Exit, Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal,
-};
+use mainstay_process::{Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,8 +74,8 @@ pub(super) enum InstancePhase {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Instance {
-    pub(super) name: InstanceName,
+pub(super) struct RosterInstance {
+    pub(super) name: Instance,
     pub(super) generation: u64,
     pub(super) phase: InstancePhase,
     pub(super) record: Option<String>,
@@ -90,11 +88,11 @@ pub(super) struct Instance {
 /// One instance, as it is passed on to a holder that goes on in the place of this one.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
-pub struct RosterEntry(pub(super) Instance);
+pub struct RosterEntry(pub(super) RosterInstance);
 
-impl Instance {
-    pub(super) fn new(name: InstanceName) -> Instance {
-        Instance {
+impl RosterInstance {
+    pub(super) fn new(name: Instance) -> RosterInstance {
+        RosterInstance {
             name,
             generation: 0,
             phase: InstancePhase::Idle,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_process::{ProcessEventKind, Signal};
 
 use super::Roster;
-use super::instance::{Instance, InstancePhase, StopOrder};
+use super::instance::{InstancePhase, RosterInstance, StopOrder};
 
 impl Roster {
     /// The runtime wants a run stopped: it gets the signal, and its tree is killed when `within`
@@ -23,7 +23,7 @@ impl Roster {
         let Some(id) = self.current(name, generation) else {
             return;
         };
-        let Some(limits) = self.instances.get_mut(&id).and_then(Instance::limits) else {
+        let Some(limits) = self.instances.get_mut(&id).and_then(RosterInstance::limits) else {
             return;
         };
         let (deadline, before) = (now + within, limits.next_deadline());

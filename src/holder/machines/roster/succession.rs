@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind};
+use mainstay_process::{Exit, Instance, ProcessEventKind};
 use serde::Serialize;
 
-use super::instance::{Instance, InstancePhase, RosterEntry};
+use super::instance::{InstancePhase, RosterEntry, RosterInstance};
 use super::{Roster, RosterEffect, Takeover};
 
 impl Roster {
     /// The number of an instance that is known.
     #[must_use]
-    pub fn id_of(&self, name: &InstanceName) -> Option<u32> {
+    pub fn id_of(&self, name: &Instance) -> Option<u32> {
         self.ids.get(name).copied()
     }
 
@@ -53,7 +53,7 @@ impl Roster {
     /// The instances whose exit is not reported.
     #[must_use]
     pub fn exiting(&self) -> Vec<(u32, Exit)> {
-        let exit = |(id, one): (&u32, &Instance)| match &one.phase {
+        let exit = |(id, one): (&u32, &RosterInstance)| match &one.phase {
             InstancePhase::Exiting(pending) => Some((*id, pending.exited.exit)),
             _ => None,
         };

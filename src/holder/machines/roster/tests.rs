@@ -14,7 +14,7 @@ fn effects(roster: &mut Roster) -> Vec<RosterEffect> {
         .collect()
 }
 
-fn named(name: &str) -> InstanceName {
+fn named(name: &str) -> Instance {
     name.parse().expect("a name")
 }
 
