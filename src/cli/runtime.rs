@@ -19,6 +19,7 @@ use super::runtime_log::rotating::{RotatingFile, RotationLimits};
 use super::start_progress::StartProgress;
 use crate::config::ConfigSources;
 use crate::os::process_limit::{check_threads, forbid_core_dumps, with_limit};
+use crate::os::succession::ENV_DETACHED;
 use crate::runtime::{ConsoleMessage, ConsoleSink};
 
 /// Threads that a holder and its runtime have at least once the system runs: for starts and for
@@ -49,7 +50,7 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
     }
     crate::os::machine::write_in_background();
     let console = Console::start();
-    let detached = std::env::var_os(super::up::ENV_DETACHED).is_some();
+    let detached = std::env::var_os(ENV_DETACHED).is_some();
     if !detached {
         console.open(Target::standard());
     }

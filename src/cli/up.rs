@@ -23,12 +23,11 @@ use crate::config::ConfigSources;
 use crate::os::preflight::make_folder;
 use crate::os::private;
 use crate::os::process_limit::with_limit;
+use crate::os::succession::ENV_DETACHED;
 use crate::runtime::first_plan;
 
 /// Marks a process as the runtime of a holder.
 pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
-/// Marks an `up` that is the leader of a session of its own.
-pub(super) const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
 /// Where a detached system writes what it would print, beside the logs of its modules.
 pub(super) const DETACHED_LOG: &str = "mainstay.out";
 /// Time a detached `up` waits beyond the configured startup timeout.

@@ -74,8 +74,8 @@ fn descriptors() -> Option<MachineCheck> {
 fn succession() -> MachineCheck {
     let obstacle = super::succession::obstacle();
     let text = match &obstacle {
-        None => "another holder goes on in the place of one that is killed; not where a service \
-                 manager ends the unit with it, as systemd does"
+        None => "another holder goes on in the place of one of `up -d` that is killed; one in the \
+                 foreground, or of a service, ends with its modules"
             .to_owned(),
         Some(why) => format!("modules end, in order, with a holder that is killed: {why}"),
     };

@@ -1,16 +1,27 @@
 //! Whether another holder can go on in the place of one that has died, and why not.
 //! Never starts one.
 
-/// Turns it on: `MAINSTAY_SUCCESSION=on`. It has not gone through a long campaign of deaths yet.
+/// `on` or `off`, instead of what `is_wanted` says.
+#[cfg(target_os = "linux")]
 const SWITCH: &str = "MAINSTAY_SUCCESSION";
+/// Marks an `up` that is the leader of a session of its own: no process waits for its end.
+pub(crate) const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
 /// The first kernel that tells how a process ended to one that is not its parent.
 const KERNEL: (u32, u32) = (6, 15);
 
-/// In a few words: why the modules end with their holder here.
-pub(crate) fn obstacle() -> Option<String> {
-    if std::env::var_os(SWITCH).is_none_or(|word| word != "on") {
-        return Some(format!("{SWITCH}=on turns it on"));
+/// Whether one is to go on here. To the shell or the service manager that waits for a holder in the
+/// foreground its end is the end of all, and it may start everything anew.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_wanted() -> bool {
+    match std::env::var_os(SWITCH) {
+        Some(word) if word == "on" => true,
+        Some(word) if word == "off" => false,
+        _ => std::env::var_os(ENV_DETACHED).is_some(),
     }
+}
+
+/// In a few words: why none can on this machine.
+pub(crate) fn obstacle() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("it needs Linux 6.15".to_owned());
     }

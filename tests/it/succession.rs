@@ -210,6 +210,25 @@ fn where_it_is_off_everything_ends_with_the_holder() {
     });
 }
 
+#[test]
+fn a_detached_system_goes_on_and_one_in_the_foreground_ends_unless_it_is_told_otherwise() {
+    let modules = format!("[module.it]\ncommand = {}\n", misbehave(""));
+    let mut daemon = Succeeded(Daemon::start(&modules));
+    let (before, runtime) = (daemon.run_of("it"), daemon.runtime());
+    daemon.0.signal(libc::SIGKILL);
+    daemon.0.ended();
+    let module = before.0.expect("it runs");
+    daemon.0.wait("the end of all", || {
+        (!lives(module) && !lives(runtime)).then_some(())
+    });
+    assert!(daemon.0.cli(&["up", "-d"]).status.success());
+    let (before, runtime) = (daemon.run_of("it"), daemon.runtime());
+    for _ in 0..2 {
+        daemon.kill_holder();
+        assert_eq!((daemon.run_of("it"), daemon.runtime()), (before, runtime));
+    }
+}
+
 /// Children of the holder that have not executed their program: they are the program of the
 /// holder still.
 fn unexecuted(holder: u32, runtime: u32) -> Option<u32> {

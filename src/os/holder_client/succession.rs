@@ -88,7 +88,7 @@ impl Successor {
     pub(super) fn of(known: &TakeoverState) -> Successor {
         let is_alone = known.can_reexec && known.holder_pid != std::process::id();
         Successor {
-            is_possible: is_alone && succession::obstacle().is_none(),
+            is_possible: is_alone && succession::is_wanted() && succession::obstacle().is_none(),
             holder: Mutex::new(machine::VerifiedProcess::now(known.holder_pid)),
             records: Mutex::default(),
             notify: Arc::default(),
