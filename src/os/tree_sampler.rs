@@ -55,6 +55,10 @@ pub(crate) struct TreeSampler {
     known: Vec<u32>,
     /// The control group of each main process, by pid and start time.
     groups: HashMap<(u32, u64), Option<Arc<Group>>>,
+    /// What each of these groups used at the last sample: the CPU time it had counted, and all.
+    last: HashMap<(u32, u64), (u64, TreeUsage)>,
+    /// The looks of the last sample.
+    handles: Handles,
 }
 
 impl TreeSampler {
@@ -63,10 +67,24 @@ impl TreeSampler {
     /// leaving the session stays in the tree). None: its main process has ended.
     pub(crate) fn trees(&mut self, roots: &[TreeRoot]) -> Vec<Option<Tree>> {
         let groups: Vec<_> = roots.iter().map(|root| self.group(root)).collect();
+        self.forget_all_but(roots);
+        self.trees_in(roots, groups)
+    }
+
+    /// Drops what is known of other runs.
+    fn forget_all_but(&mut self, roots: &[TreeRoot]) {
         if self.groups.len() > roots.len() {
             let pids: HashSet<u32> = roots.iter().map(|(_, live)| live.pid).collect();
             self.groups.retain(|(pid, _), _| pids.contains(pid));
+            self.last.retain(|(pid, _), _| pids.contains(pid));
         }
+    }
+
+    fn trees_in(
+        &mut self,
+        roots: &[TreeRoot],
+        groups: Vec<Option<Arc<Group>>>,
+    ) -> Vec<Option<Tree>> {
         let is_walked = |(root, group): &(&TreeRoot, &Option<Arc<Group>>)| {
             group.is_none() && !root.0.is_empty()
         };
@@ -96,12 +114,42 @@ impl TreeSampler {
         trees.collect()
     }
 
-    /// What the trees of these runs use.
+    /// What the trees of these runs use. Where no CPU time was used since the last sample nothing
+    /// has changed but the memory, of which the kernel may have taken some back: nothing else is
+    /// read again.
     pub(crate) fn usage(&mut self, roots: &[TreeRoot]) -> Vec<Option<TreeUsage>> {
-        let trees = self.trees(roots);
-        let handles = Handles::of(trees.iter().flatten());
-        let usage = |tree: &Tree| tree.usage(&handles);
-        trees.iter().map(|tree| tree.as_ref().map(usage)).collect()
+        let groups: Vec<_> = roots.iter().map(|root| self.group(root)).collect();
+        self.forget_all_but(roots);
+        // Read first: what is used meanwhile is seen the next time.
+        let cpu = |group: &Option<Arc<Group>>| group_cpu_ns(&group.as_ref()?.path);
+        let cpu: Vec<Option<u64>> = groups.iter().map(cpu).collect();
+        let rested = |((_, live), cpu): (&TreeRoot, &Option<u64>)| {
+            let (before, usage) = self.last.get(&(live.pid, live.start_time))?;
+            (Some(*before) == *cpu).then_some(*usage)
+        };
+        let pairs = roots.iter().zip(&cpu);
+        let mut usages: Vec<Option<TreeUsage>> = pairs.map(rested).collect();
+        let mut moved = Vec::new();
+        for (place, group) in groups.iter().enumerate() {
+            match (&mut usages[place], group) {
+                (Some(usage), Some(group)) => group.refresh_memory(usage),
+                _ => moved.push(place),
+            }
+        }
+        let roots_of: Vec<TreeRoot> = moved.iter().map(|place| roots[*place].clone()).collect();
+        let groups_of = moved.iter().map(|place| groups[*place].clone()).collect();
+        let trees = self.trees_in(&roots_of, groups_of);
+        self.handles.look(trees.iter().flatten());
+        for ((place, tree), (_, live)) in moved.into_iter().zip(trees).zip(roots_of) {
+            let usage = tree.map(|tree| tree.usage(cpu[place], &self.handles));
+            let key = (live.pid, live.start_time);
+            match usage.zip(cpu[place]) {
+                Some((usage, cpu)) => drop(self.last.insert(key, (cpu, usage))),
+                None => drop(self.last.remove(&key)),
+            }
+            usages[place] = usage;
+        }
+        usages
     }
 
     fn group(&mut self, (instance, live): &TreeRoot) -> Option<Arc<Group>> {
@@ -193,52 +241,84 @@ impl Tree {
 
     /// CPU time in nanoseconds.
     pub(crate) fn cpu_ns(&self) -> u64 {
-        let counted = self.group.as_ref().and_then(|group| {
-            let counted = group_cpu_ns(&group.path)?;
-            Some(counted.saturating_sub(group.cpu_before))
-        });
+        let group = self.group.as_ref();
+        self.cpu_ns_of(group.and_then(|group| group_cpu_ns(&group.path)))
+    }
+
+    /// The same, of what its group has counted.
+    fn cpu_ns_of(&self, counted: Option<u64>) -> u64 {
+        let pair = self.group.as_ref().zip(counted);
+        let counted = pair.map(|(group, counted)| counted.saturating_sub(group.cpu_before));
         counted.unwrap_or_else(|| self.processes.iter().map(process_cpu_ns).sum())
     }
 
-    fn usage(&self, handles: &Handles) -> TreeUsage {
-        let group = self.group.as_ref();
-        let counting = group.filter(|group| group.has_memory);
-        let held = counting.and_then(|group| number(&group.path.join("memory.current")));
-        let resident = || self.processes.iter().map(|one| one.rss_pages).sum::<u64>();
-        let (memory_bytes, memory_kind) = match held {
-            Some(bytes) => (bytes, MemoryKind::Cgroup),
-            None => (resident().saturating_mul(page_bytes()), MemoryKind::Rss),
-        };
-        let handles = self
-            .processes
-            .iter()
-            .filter_map(|one| handles.0.get(&one.pid));
-        let (files, io): (Vec<u64>, Vec<Option<u64>>) = handles.copied().unzip();
-        TreeUsage {
-            cpu_ns: self.cpu_ns(),
-            memory_bytes,
-            memory_kind,
+    fn usage(&self, counted: Option<u64>, handles: &Handles) -> TreeUsage {
+        let resident = self.processes.iter().map(|one| one.rss_pages).sum::<u64>();
+        let looks = self.processes.iter();
+        let looks = looks.filter_map(|one| handles.of(one.pid));
+        let (files, io): (Vec<u64>, Vec<Option<u64>>) = looks.unzip();
+        let mut usage = TreeUsage {
+            cpu_ns: self.cpu_ns_of(counted),
+            memory_bytes: resident.saturating_mul(page_bytes()),
+            memory_kind: MemoryKind::Rss,
             threads: Some(self.processes.iter().map(|one| one.threads).sum()),
             processes: self.processes.len() as u64,
             file_handles: Some(files.iter().sum()),
             io_bytes: io.into_iter().sum(),
+        };
+        if let Some(group) = &self.group {
+            group.refresh_memory(&mut usage);
+        }
+        usage
+    }
+}
+
+impl Group {
+    /// Where the kernel counts it.
+    fn refresh_memory(&self, usage: &mut TreeUsage) {
+        let counting = self.has_memory.then(|| self.path.join("memory.current"));
+        if let Some(bytes) = counting.and_then(|path| number(&path)) {
+            (usage.memory_bytes, usage.memory_kind) = (bytes, MemoryKind::Cgroup);
         }
     }
 }
 
-/// Open files of processes, and the bytes that they had read and written.
-struct Handles(HashMap<u32, (u64, Option<u64>)>);
+/// What was seen of a process: its CPU time then, its open files, and the bytes that it had read
+/// and written.
+type Look = (Option<u64>, u64, Option<u64>);
+
+/// The looks at processes, by pid.
+#[derive(Debug, Default)]
+struct Handles(HashMap<u32, Look>);
 
 impl Handles {
-    /// Of all trees at once: each list of looks costs a change of thread.
-    fn of<'a>(trees: impl Iterator<Item = &'a Tree>) -> Handles {
-        let pids = trees.flat_map(|tree| &tree.processes).map(|one| one.pid);
+    /// At all trees at once: each list of looks costs a change of thread. One that has used no CPU
+    /// time since the last look has opened nothing.
+    fn look<'a>(&mut self, trees: impl Iterator<Item = &'a Tree>) {
+        let mut before = std::mem::take(&mut self.0);
+        let mut moved = Vec::new();
+        for one in trees.flat_map(|tree| &tree.processes) {
+            let cpu = own_cpu_ns(one.pid);
+            match before.remove(&one.pid) {
+                Some(seen) if cpu.is_some() && seen.0 == cpu => drop(self.0.insert(one.pid, seen)),
+                _ => moved.push((one.pid, cpu)),
+            }
+        }
+        let pids = moved.iter().map(|(pid, _)| pid.cast_signed()).collect();
         let look = |pid: i32| {
             let pid = pid.cast_unsigned();
             (pid, (open_files(pid), io_bytes(pid)))
         };
-        let seen = look_at_all(pids.map(u32::cast_signed).collect(), look);
-        Handles(seen.into_iter().collect())
+        let mut seen: HashMap<u32, _> = look_at_all(pids, look).into_iter().collect();
+        for (pid, cpu) in moved {
+            if let Some((files, io)) = seen.remove(&pid) {
+                self.0.insert(pid, (cpu, files, io));
+            }
+        }
+    }
+
+    fn of(&self, pid: u32) -> Option<(u64, Option<u64>)> {
+        self.0.get(&pid).map(|(_, files, io)| (*files, *io))
     }
 }
 
@@ -314,11 +394,14 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
 /// exact; /proc rounds to 10 ms.
 fn process_cpu_ns(stat: &ProcStat) -> u64 {
     let ticks = |ticks: u64| ticks.saturating_mul(1_000_000_000) / ticks_per_second();
-    let own = nix::unistd::Pid::from_raw(stat.pid.cast_signed());
-    let own = nix::time::clock_getcpuclockid(own).and_then(nix::time::clock_gettime);
-    let own = own.ok().map(std::time::Duration::from);
-    let own = own.and_then(|time| u64::try_from(time.as_nanos()).ok());
-    own.unwrap_or_else(|| ticks(stat.cpu_ticks)) + ticks(stat.children_ticks)
+    own_cpu_ns(stat.pid).unwrap_or_else(|| ticks(stat.cpu_ticks)) + ticks(stat.children_ticks)
+}
+
+/// CPU time of a process by its clock.
+fn own_cpu_ns(pid: u32) -> Option<u64> {
+    let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.cast_signed()));
+    let time = clock.and_then(nix::time::clock_gettime).ok()?;
+    u64::try_from(std::time::Duration::from(time).as_nanos()).ok()
 }
 
 /// The pid that was given out last.
@@ -410,6 +493,28 @@ mod tests {
         drop(input);
         shell.wait().expect("it ends");
         assert_eq!(processes(&mut sampler), None);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "no runtime is under test")]
+    fn what_a_process_opens_between_two_samples_is_counted() {
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", "read _; exec 7</dev/null; echo; read _"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let (roots, mut input) = ([root(shell.id())], shell.stdin.take().expect("its input"));
+        let mut sampler = TreeSampler::default();
+        let mut files = || sampler.usage(&roots)[0].and_then(|usage| usage.file_handles);
+        let before = files();
+        assert_eq!(files(), before);
+        input.write_all(b"\n").expect("it reads");
+        let mut output = shell.stdout.take().expect("its output");
+        output.read_exact(&mut [0]).expect("it has opened one");
+        assert_eq!(files(), before.map(|files| files + 1));
+        drop(input);
+        shell.wait().expect("it ends");
     }
 
     #[test]
