@@ -107,6 +107,8 @@ pub use kernel::{group_controllers, group_dir, look_at, look_at_all};
 #[cfg(target_os = "linux")]
 pub use reexec::{check_state, resume};
 #[cfg(unix)]
+pub use spawn::trim::release_startup_memory;
+#[cfg(unix)]
 pub use standalone::run;
 #[cfg(target_os = "linux")]
 pub use succession::succeed;

@@ -80,7 +80,6 @@ pub(crate) mod transport;
 pub(crate) mod transport;
 #[cfg(target_os = "linux")]
 mod tree_sampler;
-mod trim;
 pub(crate) mod usage;
 
 pub(crate) use command::CommandResult;

@@ -8,9 +8,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mainstay_process::Instance;
 use tokio::sync::oneshot;
 
+use super::LiveProcess;
 use super::machine::{self, TreeRoot, TreeSampler};
 use super::usage::{Sample, SampleRequest, TreeUsage};
-use super::{LiveProcess, trim};
 
 /// Samples that may wait; the resources actor requests one at a time.
 const WAITING_MAX: usize = 4;
@@ -66,7 +66,8 @@ fn run(todo: &Receiver<SampleJob>) {
         let sample = measure(&mut trees, &job);
         let _receiver_ended = job.result.send(sample);
         if job.request.release_memory {
-            trim::release_startup_memory();
+            #[cfg(unix)]
+            mainstay_holder::release_startup_memory();
         }
     }
 }

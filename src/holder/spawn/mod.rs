@@ -12,3 +12,4 @@ pub(crate) mod spawn_error;
 pub(crate) mod spawn_job;
 pub(crate) mod spawner;
 pub(crate) mod syscall;
+pub(crate) mod trim;

@@ -13,6 +13,7 @@ use crate::engine_queue::EngineEvent;
 use crate::spawn::fork::UNKNOWN;
 use crate::spawn::launch::LaunchThread;
 use crate::spawn::spawn_job::{SpawnContext, SpawnInFlight, SpawnJob};
+use crate::spawn::trim::release_startup_memory;
 use crate::threads::{lock, thread};
 
 const THREADS: usize = 2;
@@ -22,6 +23,8 @@ const THREADS_MAX: usize = 64;
 const USER_STARTS_MAX: usize = 8;
 /// How long a start waits while all threads hang, before one is added.
 const HANG_TIME: Duration = Duration::from_millis(50);
+/// So long after a start without another one the first starts are over.
+const QUIET_TIME: Duration = Duration::from_secs(5);
 
 /// The starts of one user.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ struct SpawnQueue {
     taken: u64,
     /// When a job was last taken, or a thread was added.
     moved_at: Instant,
+    /// The memory that the first starts needed is given back, or is not ours to give.
+    is_trimmed: bool,
 }
 
 impl SpawnQueue {
@@ -92,6 +97,7 @@ impl Spawner {
             idle: 0,
             taken: 0,
             moved_at: Instant::now(),
+            is_trimmed: context.embedded,
         };
         let shared = Arc::new(SpawnerShared {
             context,
@@ -195,11 +201,22 @@ fn next(shared: &SpawnerShared) -> Option<SpawnJob> {
         if let Some(job) = queue.take() {
             return Some(job);
         }
+        let may_trim = !queue.is_trimmed && queue.taken > 0;
+        if may_trim && queue.moved_at.elapsed() >= QUIET_TIME {
+            queue.is_trimmed = true;
+            drop(queue);
+            release_startup_memory();
+            queue = lock(&shared.queue);
+            continue;
+        }
         queue.idle += 1;
-        queue = shared
-            .filled
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner);
+        queue = if may_trim {
+            let woken = shared.filled.wait_timeout(queue, QUIET_TIME);
+            woken.unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            let woken = shared.filled.wait(queue);
+            woken.unwrap_or_else(PoisonError::into_inner)
+        };
         queue.idle -= 1;
     }
 }

@@ -1,12 +1,12 @@
 //! Giving memory back that only the start needed.
-//! Called once, when the initial startup has ended.
+//! Called once, when the initial startup has ended, by the runtime and by a holder of its own.
 //! Never drops a page that could have been written to.
 
 /// Gives back freed heap, and the pages of our own code: those still needed come back from the
 /// page cache as they are used.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "malloc_trim, madvise")]
-pub(crate) fn release_startup_memory() {
+pub fn release_startup_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: a number only; other threads may allocate meanwhile.
     unsafe {
@@ -25,7 +25,7 @@ pub(crate) fn release_startup_memory() {
 
 /// Nothing is known to be worth it here.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn release_startup_memory() {}
+pub fn release_startup_memory() {}
 
 /// Start and length of a mapping of code or constants from a file.
 #[cfg(target_os = "linux")]
