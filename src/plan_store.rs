@@ -46,6 +46,9 @@ pub(crate) struct StoredPlan {
     /// What became of it.
     #[serde(default)]
     pub(crate) outcome: String,
+    /// While it is staged: it is in force as a whole, and these modules are watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) watched: Option<Vec<String>>,
     /// What the files come to, when that is not to be applied until they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<String>,
@@ -134,8 +137,26 @@ impl PlanStore {
             Err(error) => return Err(error),
         };
         COMMITTED.clone_into(&mut plan.outcome);
+        plan.watched = None;
         self.keep(&plan)?;
         fs::rename(self.path("staged.json"), self.path("committed.json"))
+    }
+
+    /// The staged plan of this number is in force as a whole, and these modules are watched: a
+    /// runtime that returns goes on with that.
+    ///
+    /// # Errors
+    /// What the system says; it is rolled back by a runtime that returns.
+    pub(crate) fn watch(&self, number: u64, modules: Vec<String>) -> io::Result<()> {
+        let _writer = writer();
+        match self.staged() {
+            Ok(mut plan) if plan.number == number => {
+                plan.watched = Some(modules);
+                self.keep(&plan)?;
+                write(&self.path("staged.json"), &plan)
+            }
+            _ => Ok(()), // it is committed, or another one follows
+        }
     }
 
     /// Makes a plan the committed one that nothing has to be watched for.
@@ -172,6 +193,7 @@ impl PlanStore {
             return Ok(());
         };
         outcome.clone_into(&mut plan.outcome);
+        plan.watched = None;
         // Without its history too: a plan that stays staged is rolled back by the next runtime.
         let kept = self.keep(&plan);
         fs::remove_file(self.path("staged.json"))?;
@@ -189,6 +211,20 @@ impl PlanStore {
             .collect();
         numbers.sort_unstable();
         numbers
+    }
+
+    /// Why a plan cannot be read, and which there are.
+    pub(crate) fn not_kept(&self, error: &io::Error) -> String {
+        let numbers = self.numbers();
+        match (error.kind(), &numbers[..]) {
+            (io::ErrorKind::NotFound, [first, .., last]) => format!(
+                "there is no such plan; there are {first} to {last} (`mainstay config history`)"
+            ),
+            (io::ErrorKind::NotFound, [only]) => {
+                format!("there is no such plan; there is only {only}")
+            }
+            _ => format!("{error}; `mainstay config history` lists what is kept"),
+        }
     }
 
     /// The newest plan that was committed and says something else than `fingerprint`.
@@ -247,6 +283,7 @@ mod tests {
             requester: "ann".to_owned(),
             changes: Vec::new(),
             outcome: String::new(),
+            watched: None,
             held: None,
             file_edits: Vec::new(),
             config: configuration.effective(),

@@ -410,6 +410,12 @@ impl RunningRuntime {
     }
 }
 
+fn plan_of(number: u64, configuration: &Configuration) -> Result<Plan, RuntimeStartError> {
+    let specs = configuration.modules.iter().map(|(spec, _)| spec);
+    Plan::new(number, configuration.system_spec.clone(), specs.cloned())
+        .map_err(|error| RuntimeStartError::Os(format!("the plan cannot run: {error:?}")))
+}
+
 /// Puts everything together that the actors share.
 ///
 /// # Errors
@@ -422,17 +428,25 @@ pub(crate) fn build(
     announce: Option<ConsoleSink>,
 ) -> Result<Arc<RuntimeContext>, RuntimeStartError> {
     let state_dir = configuration.system.state_dir.clone();
-    let specs = configuration.modules.iter().map(|(spec, _)| spec);
     let number = plans.number;
-    let plan = Plan::new(number, configuration.system_spec.clone(), specs.cloned())
-        .map_err(|error| RuntimeStartError::Os(format!("the plan cannot run: {error:?}")))?;
+    let plan = Arc::new(plan_of(number, &configuration)?);
     let configuration = Arc::new(configuration);
-    let committed = plans.committed.unwrap_or_else(|| CommittedPlan {
-        number,
-        configuration: Arc::clone(&configuration),
-        held: plans.held,
-    });
-    let planned = Planned::new(configuration, Arc::new(plan));
+    let (planned, committed) = match plans.committed {
+        // What is watched may have to go back: the modules that it removed have a definition.
+        Some(committed) => {
+            let before = Arc::new(plan_of(committed.number, &committed.configuration)?);
+            let before = Planned::new(Arc::clone(&committed.configuration), before);
+            (before.next(configuration, plan), committed)
+        }
+        None => {
+            let committed = CommittedPlan {
+                number,
+                configuration: Arc::clone(&configuration),
+                held: plans.held,
+            };
+            (Planned::new(configuration, plan), committed)
+        }
+    };
     let names = planned.names();
     let bus = Bus::default();
     for (slot, name) in (0_u32..).zip(&names) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::ReplanError;
-use mainstay_policy::reload::{Offer, Reload, ReloadEvent};
+use mainstay_policy::reload::{Offer, Reload, ReloadEvent, Watching};
 use mainstay_protocol::config_change::SettingsAnswer;
 use mainstay_protocol::{EventKind, RequestError};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -77,7 +77,7 @@ pub(crate) enum ConfigMsg {
     Unwatch,
     /// A file was saved.
     Saved,
-    /// The runtime returned: a plan that was not committed is rolled back.
+    /// The runtime returned: a plan that was not committed is watched again, or rolled back.
     Returned,
     /// This actor is new, or the lifecycle is: what was not finished is taken up again.
     Resume,
@@ -163,6 +163,8 @@ pub(crate) struct ConfigActorState {
     /// Whether an event recorded it, so that another records its end.
     is_problem_told: bool,
     timer: DeadlineTimer,
+    /// What readers see of the watch; a new actor corrects what the one before left.
+    published_watch: Option<Watching>,
     watch: Option<FileWatch>,
 }
 
@@ -202,6 +204,7 @@ impl Actor for ConfigActor {
             is_problem_told: shown.is_some(),
             problem: shown,
             timer: DeadlineTimer::default(),
+            published_watch: ctx.snapshots.system().watching.clone(),
             watch: None,
             ctx,
         })
@@ -215,6 +218,7 @@ impl Actor for ConfigActor {
     ) -> Result<(), ActorProcessingErr> {
         state.apply(&myself, msg);
         state.begin_next(&myself);
+        state.publish_watch();
         let now = state.ctx.os.now();
         let deadline = state.reload.deadline().filter(|_| state.in_flight == 0);
         state
@@ -253,7 +257,7 @@ impl ConfigActorState {
                     self.perform(myself, effect, text);
                 }
             }
-            ConfigMsg::InForce(plan) => self.on_in_force(plan),
+            ConfigMsg::InForce(plan) => self.on_in_force(myself, plan),
             ConfigMsg::Kept(kept, result) => self.on_kept(myself, kept, result),
             ConfigMsg::Watch => self.begin_watch(myself),
             ConfigMsg::Unwatch => self.watch = None,
@@ -264,6 +268,21 @@ impl ConfigActorState {
                 self.begin_watch(myself);
             }
             ConfigMsg::TimerFired => {}
+        }
+    }
+
+    /// Lets readers see which plan is watched, and until when.
+    fn publish_watch(&mut self) {
+        let plan = self.ctx.plan();
+        let mut watching = self.reload.watching();
+        // Of one that the plan removed only the end of its run is awaited.
+        let modules = watching.iter_mut().flat_map(|it| [&mut it.modules]);
+        modules.for_each(|modules| modules.retain(|id| plan.has(*id)));
+        watching.take_if(|it| it.modules.is_empty());
+        if watching != self.published_watch {
+            self.published_watch.clone_from(&watching);
+            let msg = RegistryMsg::PlanWatch(watching);
+            self.ctx.actor_refs.registry.cast(msg);
         }
     }
 

@@ -331,15 +331,16 @@ impl HealthActorState {
         let seed = u64::from(module.0) ^ (generation << 20) ^ now.0.rotate_left(32);
         let load = load(&self.ctx);
         let action = state.record(&result);
+        let rates = schedule::ProbeRates {
+            role: spec.role,
+            interval: spec.interval,
+            adaptive: spec.adaptive,
+        };
+        state.stretch = schedule::stretch(&rates, &state.tracker, load);
         state.due = Some(match action {
             // The confirmation before a restart follows at once.
             ProbeAction::Recheck => now,
             ProbeAction::Continue | ProbeAction::Restart => {
-                let rates = schedule::ProbeRates {
-                    role: spec.role,
-                    interval: spec.interval,
-                    adaptive: spec.adaptive,
-                };
                 now.after(schedule::pause(&rates, &state.tracker, load, seed))
             }
         });

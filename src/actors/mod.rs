@@ -297,6 +297,8 @@ impl RuntimeContext {
     pub(crate) fn reason(&self, summary: &SystemInfo) -> Option<String> {
         let down = summary.stopped.iter().chain(&summary.stopped_optional);
         let down: Vec<ModuleId> = down.copied().collect();
+        let waiting = summary.missing.iter().chain(&summary.waiting_optional);
+        let waiting: Vec<ModuleId> = waiting.copied().collect();
         let stopped = match &down[..] {
             [_] => "was stopped on request",
             _ => "were stopped on request",
@@ -305,7 +307,7 @@ impl RuntimeContext {
             ("failed: ", &summary.failing, ""),
             ("not well: ", &summary.degraded, ""),
             ("", &down, stopped),
-            ("not running: ", &summary.missing, ""),
+            ("not running: ", &waiting, ""),
         ];
         let parts = parts.iter().filter(|(_, modules, _)| !modules.is_empty());
         let said = parts.map(|(before, modules, behind)| {

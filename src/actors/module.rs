@@ -336,7 +336,12 @@ impl ModuleActorState {
         let ok = found.is_ok();
         if generation == self.module.generation() {
             let count = self.not_ready.1.saturating_add(1);
-            self.not_ready = (found.err(), count);
+            let found = found.err();
+            if found != self.not_ready.0 {
+                let msg = RegistryMsg::NotReady(self.id, found.clone());
+                self.ctx.actor_refs.registry.cast(msg);
+            }
+            self.not_ready = (found, count);
         }
         self.note(RunEvent::Probed { generation, ok });
     }

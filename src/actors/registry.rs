@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::SystemInfo;
+use mainstay_policy::reload::Watching;
 use mainstay_policy::states::State;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -27,6 +28,8 @@ pub(crate) enum RegistryMsg {
     StatusText(ModuleId, Arc<str>),
     /// A run began: the status text of the last one is removed.
     RunStarted(ModuleId),
+    /// What its last readiness check found instead; None: it was ready.
+    NotReady(ModuleId, Option<String>),
     /// Its health changed.
     Health(ModuleId, Arc<HealthInfo>),
     /// Its main process is stopped by this signal, or by none any more.
@@ -43,6 +46,8 @@ pub(crate) enum RegistryMsg {
     Usage(Vec<(ModuleId, Usage)>, MachineUsage, SelfUsage),
     /// The rung of its throttle ladder changed; None: it is not throttled.
     Throttle(ModuleId, Option<ThrottleInfo>),
+    /// A plan is watched and not committed, or none is any more.
+    PlanWatch(Option<Watching>),
     /// The files on disk are (not) in force.
     ConfigProblem(Option<String>),
 }
@@ -94,13 +99,16 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
             snapshots.edit(module, |cell| cell.status_text = text);
         }
         RegistryMsg::RunStarted(module) => snapshots.edit(module, |cell| {
-            cell.status_text = None;
+            (cell.status_text, cell.not_ready) = (None, None);
             cell.health = Arc::default();
             (cell.usage, cell.suspended_by, cell.throttle) = (None, None, None);
         }),
         RegistryMsg::Suspended(module, signal) => snapshots.edit(module, |cell| {
             cell.suspended_by = signal;
         }),
+        RegistryMsg::NotReady(module, found) => {
+            snapshots.edit(module, |cell| cell.not_ready = found);
+        }
         RegistryMsg::Health(module, info) => {
             snapshots.edit(module, |cell| cell.health = info);
         }
@@ -133,6 +141,9 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         }
         RegistryMsg::Throttle(module, info) => {
             snapshots.edit(module, |cell| cell.throttle = info);
+        }
+        RegistryMsg::PlanWatch(watching) => {
+            snapshots.edit_system(|cell| cell.watching = watching);
         }
         RegistryMsg::ConfigProblem(problem) => {
             snapshots.edit_system(|cell| cell.config_problem = problem);

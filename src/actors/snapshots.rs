@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{ModuleInfo, SystemInfo};
+use mainstay_policy::reload::Watching;
 use mainstay_policy::resources::Rung;
 use mainstay_protocol::health::{ProbeView, Trend};
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
@@ -91,6 +92,8 @@ pub(crate) struct ModuleSnapshot {
     pub(crate) lifecycle: LifecycleInfo,
     /// Its health.
     pub(crate) health: Arc<HealthInfo>,
+    /// What its last readiness check found instead.
+    pub(crate) not_ready: Option<String>,
     /// The status text it reported.
     pub(crate) status_text: Option<Arc<str>>,
     /// What it uses.
@@ -122,6 +125,7 @@ impl ModuleSnapshot {
                 next_attempt_at: None,
             },
             health: Arc::default(),
+            not_ready: None,
             status_text: None,
             usage: None,
             throttle: None,
@@ -144,6 +148,8 @@ pub(crate) struct SystemSnapshot {
     pub(crate) summary: SystemInfo,
     /// Why the files on disk are not in force.
     pub(crate) config_problem: Option<String>,
+    /// The plan that is watched and not committed.
+    pub(crate) watching: Option<Watching>,
     /// Why directories that were removed are not there again.
     pub(crate) directory_problem: Option<String>,
     /// What the machine uses.
@@ -166,6 +172,7 @@ impl SnapshotStore {
         let system = SystemSnapshot {
             summary: SystemInfo::default(),
             config_problem: None,
+            watching: None,
             directory_problem: None,
             machine: MachineUsage::default(),
             self_usage: SelfUsage::default(),

@@ -379,6 +379,11 @@ fn outcome(module: &ModuleView, took: Option<Duration>, screen: Terminal) -> Str
     if module.kind == ModuleKind::Task && module.state == ModuleState::Running {
         out.push_str(", and not done yet");
     }
+    let ended = module.attempts > 0 && module.state == ModuleState::Running;
+    let ended = ended.then(|| module_details::reason_text(module)).flatten();
+    if let Some(reason) = ended {
+        out.push_str(&format!(" again; it ended before: {reason}"));
+    }
     let waits = module.state == ModuleState::Waiting;
     let failure = match module.failed_need.as_ref().filter(|_| waits) {
         Some(_) => module_details::waits_for(module).map(|waits| format!("waits for {waits}")),

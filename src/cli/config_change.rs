@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::io::Read;
 
+use mainstay_protocol::Timestamp;
 use mainstay_protocol::config_change::{
     ConfigChangeOptions, ConfigChanged, ConfigDiffParams, ConfigHistory, ConfigRollbackParams,
     ConfigSetParams, ConfigUnsetParams, PlanOutcome, PlanRecord,
@@ -61,11 +62,38 @@ pub(super) fn rollback(
     args: &ConfigChangeArgs,
     global: &GlobalArgs,
 ) -> Result<CliExitCode, CliError> {
-    let params = ConfigRollbackParams {
+    let mut params = ConfigRollbackParams {
         plan,
         options: options(args),
     };
+    if !args.json {
+        // What it goes back to is said before anything changes, and is what it then goes back to.
+        let mut client = SystemLocator::find(global)?.connect_to_change()?;
+        let mut asked = params.clone();
+        asked.options.dry_run = true;
+        let timeout = plan::timeout(false);
+        let found: ConfigChanged = client.call_within(name::CONFIG_ROLLBACK, asked, timeout)?;
+        params.plan = found.again.as_ref().map(|again| again.plan).or(params.plan);
+        let screen = Terminal::of_stdout();
+        if let Some(again) = &found.again {
+            terminal::print_text(&going_back(again, terminal::now()))?;
+        }
+        let preview = found.preview.unwrap_or_default();
+        if args.dry_run || !preview.unchanged {
+            terminal::print_text(&plan::render(&preview, PlanTitle::DryRun, screen))?;
+        }
+        if args.dry_run {
+            return Ok(CliExitCode::Ok);
+        }
+    }
     change(name::CONFIG_ROLLBACK, params, args, global)
+}
+
+/// Which plan that is, and from when.
+fn going_back(again: &PlanRecord, now: Timestamp) -> String {
+    let (at, ago) = (format::local_time(again.at), format::since(again.at, now));
+    let by = format::single_line(&again.requester);
+    format!("back to plan {} of {at}, {ago} ago, by {by}\n", again.plan)
 }
 
 /// `-` is what the standard input has: arguments are visible to every user.
@@ -110,7 +138,10 @@ fn change(
     let changed: ConfigChanged = client.call_within(method, params, timeout)?;
     drop(progress);
     match (changed.applied, changed.preview) {
-        (Some(applied), _) => plan::show_applied(&applied, args.json),
+        (Some(applied), _) => {
+            let again = changed.again.map(|again| again.plan);
+            plan::show_applied(&applied, again, args.json)
+        }
         (None, preview) => {
             let preview = preview.unwrap_or_default();
             show_plan(&preview, PlanTitle::DryRun, args.json)
@@ -190,8 +221,6 @@ fn outcome(plan: &PlanRecord) -> (&str, Option<AnsiColour>) {
 
 #[cfg(test)]
 mod tests {
-    use mainstay_protocol::Timestamp;
-
     use super::*;
 
     #[test]

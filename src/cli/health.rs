@@ -114,6 +114,10 @@ fn module(out: &mut String, report: &HealthReport, screen: Terminal) {
         if let Some(ms) = probe.response_ms {
             let _ = write!(out, ", {ms} ms");
         }
+        if let Some(every) = probe.stretched_ms {
+            let every = format::compact_duration(std::time::Duration::from_millis(every));
+            let _ = write!(out, ", each {every}: the machine is busy");
+        }
         if let Some(why) = &probe.paused {
             let _ = write!(out, ", paused: {}", format::single_line(why));
         }

@@ -47,7 +47,7 @@ impl LogQuery {
             until: time(args.until)?,
             run: match args.run {
                 Some(RunSelection::Number(run)) => Some(run),
-                Some(RunSelection::Last) | None => None,
+                Some(RunSelection::Last | RunSelection::Previous) | None => None,
             },
             stream: args.stream.map(Into::into),
             grep: grep.map_err(|error| usage(format!("cannot use --grep: {error}")))?,

@@ -53,7 +53,7 @@ fn of_module(spec: &ModuleSpec, launch: &LaunchSpec) -> Vec<String> {
         // Relative commands would be missing for this reason alone.
         return found;
     }
-    let path = path(launch);
+    let path = preflight::search_path(&launch.env, launch.clear_env);
     for (key, command) in commands(spec, launch) {
         let Some(program) = command.first() else {
             continue;
@@ -87,13 +87,4 @@ fn commands<'a>(spec: &'a ModuleSpec, launch: &'a LaunchSpec) -> Vec<(&'static s
         commands.extend(list.iter().map(|command| (key, &command[..])));
     }
     commands
-}
-
-/// Returns the PATH of the module, if mainstay is started from this environment.
-fn path(launch: &LaunchSpec) -> String {
-    let own = launch.env.iter().rfind(|(name, _)| name == "PATH");
-    let kept = || std::env::var("PATH").ok().filter(|_| !launch.clear_env);
-    own.map(|(_, path)| path.clone())
-        .or_else(kept)
-        .unwrap_or_else(|| preflight::DEFAULT_PATH.to_owned())
 }

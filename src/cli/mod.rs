@@ -23,6 +23,7 @@ mod events;
 mod fake;
 mod format;
 mod graph;
+mod headline;
 mod health;
 mod history;
 mod hold;

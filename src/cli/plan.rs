@@ -63,7 +63,7 @@ pub(crate) fn reload(
     let timeout = timeout(args.wait);
     let applied: ConfigApplied = client.call_within(name::CONFIG_APPLY, params, timeout)?;
     drop(progress);
-    show_applied(&applied, args.json)
+    show_applied(&applied, None, args.json)
 }
 
 /// How long the result of a change may take.
@@ -82,12 +82,16 @@ pub(super) enum PlanTitle {
     Between(u64, Option<u64>),
 }
 
-/// Prints what came of a request to change the plan.
-pub(super) fn show_applied(applied: &ConfigApplied, json: bool) -> Result<CliExitCode, CliError> {
+/// Prints what came of a request to change the plan; `again`: the plan whose content that is.
+pub(super) fn show_applied(
+    applied: &ConfigApplied,
+    again: Option<u64>,
+    json: bool,
+) -> Result<CliExitCode, CliError> {
     if json {
         terminal::print_json(applied)?;
     } else {
-        terminal::print_text(&result(applied))?;
+        terminal::print_text(&result(applied, again))?;
     }
     Ok(match applied.result {
         ApplyResult::RolledBack => CliExitCode::Failed,
@@ -95,8 +99,13 @@ pub(super) fn show_applied(applied: &ConfigApplied, json: bool) -> Result<CliExi
     })
 }
 
-fn result(applied: &ConfigApplied) -> String {
-    let plan = applied.plan;
+fn result(applied: &ConfigApplied, again: Option<u64>) -> String {
+    let plan = match (applied.result, again) {
+        (ApplyResult::Applied | ApplyResult::Committed, Some(again)) => {
+            format!("{} (plan {again} again)", applied.plan)
+        }
+        _ => applied.plan.to_string(),
+    };
     match applied.result {
         ApplyResult::Unchanged => format!("nothing changed: plan {plan} is in force\n"),
         ApplyResult::Applied => match applied.watch_ms {

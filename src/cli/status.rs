@@ -1,5 +1,5 @@
 //! `status`: a line about the system and one for each of its modules, or the details of one module.
-//! Owns the first line, what a person should know, and the wide table.
+//! Owns what a person should know, and the wide table; the first line is in `headline`.
 //! Never asks more than two questions on one connection.
 
 use std::borrow::Cow;
@@ -10,7 +10,6 @@ use std::time::Duration;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleKind, ModuleState, SystemStatus};
 use mainstay_protocol::method::name;
-use mainstay_protocol::view::ModuleCounts;
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
 use super::args::{GlobalArgs, SortKey, StatusArgs};
@@ -19,7 +18,7 @@ use super::system_locator::SystemLocator;
 use super::table::{Cell, TextTable};
 use super::terminal::{self, AnsiColour, Terminal};
 use super::wrapping::{HANG, wrap_line};
-use super::{format, module_details, repeat, status_rows};
+use super::{format, headline, module_details, repeat, status_rows};
 
 /// Keys that are listed at most.
 const KEYS_SHOWN: usize = 5;
@@ -73,7 +72,7 @@ fn text(client: &mut Client, args: &StatusArgs) -> Result<String, CliError> {
 fn sorted(mut modules: Vec<ModuleView>, key: Option<SortKey>) -> Vec<ModuleView> {
     let cpu = |module: &ModuleView| module.usage.map_or(-1.0, |usage| usage.cpu_percent);
     let memory = |module: &ModuleView| module.usage.map_or(0, |usage| usage.memory_bytes);
-    let restarts = |module: &ModuleView| module.restarts + module.requested_restarts;
+    let restarts = status_rows::restarts;
     modules.sort_by(|a, b| match key {
         Some(SortKey::Cpu) => cpu(b).total_cmp(&cpu(a)),
         Some(SortKey::Memory) => memory(b).cmp(&memory(a)),
@@ -98,7 +97,7 @@ enum Form {
     #[default]
     Rows,
     /// As they are sorted.
-    Sorted,
+    Sorted(SortKey),
     /// Below each module what it needs.
     Tree,
     Wide,
@@ -109,7 +108,7 @@ impl Form {
         match (args.wide, args.tree, args.sort) {
             (true, ..) => Form::Wide,
             (_, true, _) => Form::Tree,
-            (.., Some(_)) => Form::Sorted,
+            (.., Some(key)) => Form::Sorted(key),
             _ => Form::Rows,
         }
     }
@@ -123,7 +122,7 @@ fn render(
     screen: Terminal,
 ) -> String {
     let mut out = String::new();
-    header(&mut out, system, screen);
+    header(&mut out, system, modules, screen);
     let problem = system.config_problem.iter().map(String::as_str);
     let at_runtime = runtime_values(system);
     let issues = system.issues.iter().map(String::as_str);
@@ -142,7 +141,10 @@ fn render(
         Form::Wide => wide_table(&mut out, modules, now, screen),
         Form::Tree => status_rows::render_tree(&mut out, &listed, now, screen),
         Form::Rows => status_rows::render_by_rank(&mut out, listed, now, screen),
-        Form::Sorted => status_rows::render(&mut out, &listed, now, screen),
+        Form::Sorted(SortKey::Restarts) => {
+            status_rows::render_restarts(&mut out, &listed, now, screen);
+        }
+        Form::Sorted(_) => status_rows::render(&mut out, &listed, now, screen),
     }
     out
 }
@@ -164,7 +166,7 @@ fn runtime_values(system: &SystemView) -> Option<String> {
     })
 }
 
-fn header(out: &mut String, system: &SystemView, screen: Terminal) {
+fn header(out: &mut String, system: &SystemView, modules: &[ModuleView], screen: Terminal) {
     let colour = match system.status {
         SystemStatus::Healthy => Some(AnsiColour::Green),
         SystemStatus::Starting | SystemStatus::Degraded => Some(AnsiColour::Yellow),
@@ -173,52 +175,11 @@ fn header(out: &mut String, system: &SystemView, screen: Terminal) {
         SystemStatus::Other(_) => None,
     };
     let mut line = format!("{}  ", format::single_line(&system.name));
-    let (word, counts) = answer(system);
+    let (word, counts) = headline::answer(system, modules);
     screen.paint(&mut line, colour, &word);
     let up = format::compact_duration(Duration::from_millis(system.uptime_ms));
-    let _ = writeln!(line, "  up {up}   {}", counts_text(&counts));
+    let _ = writeln!(line, "  up {up}   {}", headline::counts_text(&counts));
     wrap_line(out, &line, screen.width.unwrap_or(usize::MAX), HANG);
-}
-
-/// The status in capitals, and what remains to be counted: a system that is healthy only because
-/// what is down was stopped on request says so at once.
-pub(crate) fn answer(system: &SystemView) -> (String, ModuleCounts) {
-    let (mut word, mut counts) = (system.status.as_str().to_uppercase(), system.modules);
-    let stopped = counts.stopped_on_request;
-    if system.status == SystemStatus::Healthy && stopped > 0 {
-        let _ = write!(word, ", {stopped} stopped on request");
-        counts.stopped = counts.stopped.saturating_sub(stopped);
-        counts.stopped_on_request = 0;
-    }
-    (word, counts)
-}
-
-/// How many modules are in each state, those that work first.
-pub(crate) fn counts_text(counts: &ModuleCounts) -> String {
-    let each = [
-        (counts.running, "running"),
-        (counts.done, "done"),
-        (counts.starting, "starting"),
-        (counts.waiting, "waiting"),
-        (counts.stopping, "stopping"),
-        (
-            counts.stopped.saturating_sub(counts.stopped_on_request),
-            "stopped",
-        ),
-        (counts.stopped_on_request, "stopped on request"),
-        (counts.not_started, "not started"),
-        (counts.backoff, "in backoff"),
-        (counts.failed, "failed"),
-    ];
-    let each = each.iter().filter(|(count, _)| *count > 0);
-    let text: Vec<String> = each
-        .map(|(count, state)| format!("{count} {state}"))
-        .collect();
-    match (text.is_empty(), counts.total) {
-        (true, 0) => "no modules".to_owned(),
-        (true, _) => "none running".to_owned(),
-        (false, _) => text.join(", "),
-    }
 }
 
 const TITLES: [&str; 9] = [
@@ -235,8 +196,6 @@ const TITLES: [&str; 9] = [
 const RIGHT: [bool; 9] = [false, false, false, true, true, true, true, true, false];
 
 fn wide_table(out: &mut String, modules: &[ModuleView], now: Timestamp, screen: Terminal) {
-    let width = None; // nothing is cut
-    let screen = Terminal { width, ..screen };
     let mut table = TextTable::new(modules.len() + 1, RIGHT);
     table.head(TITLES);
     for module in modules {
@@ -260,8 +219,22 @@ fn row(module: &ModuleView, now: Timestamp) -> [Cell<'_>; 9] {
         plain(Some(format::since(module.since, now))),
         plain(module.usage.map(|usage| format::percent(usage.cpu_percent))),
         plain(module.usage.map(|usage| format::bytes(usage.memory_bytes))),
-        (status_rows::text(module, now), None),
+        (wide_text(module, now), None),
     ]
+}
+
+/// What is said of a module, and that its probes check less often than configured.
+fn wide_text(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
+    let text = status_rows::text(module, now);
+    let Some(every) = module.probes_stretched_ms else {
+        return text;
+    };
+    let every = format::compact_duration(Duration::from_millis(every));
+    let probes = format!("probes each {every}: the machine is busy");
+    match text.is_empty() {
+        true => probes.into(),
+        false => format!("{text}; {probes}").into(),
+    }
 }
 
 pub(crate) fn state_colour(state: ModuleState) -> Option<AnsiColour> {
@@ -292,6 +265,7 @@ mod tests {
     use super::*;
     use crate::cli::module_details::tests::{example, golden};
     use mainstay_protocol::enums::DesiredState;
+    use mainstay_protocol::view::ModuleCounts;
 
     const NOW: Timestamp = Timestamp(1_795_000_060_123);
 
@@ -367,6 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sorted_by_restarts_shows_how_many_there_were() {
+        let mut all = modules();
+        for (n, module) in all.iter_mut().enumerate() {
+            (module.restarts, module.requested_restarts) = (n as u64 % 3, 0);
+        }
+        let sorted = sorted(all, Some(SortKey::Restarts));
+        let form = Form::Sorted(SortKey::Restarts);
+        let shown = Shown { all: false, form };
+        insta::assert_snapshot!(render(&system(), &sorted, shown, NOW, plain(Some(80))));
+    }
+
+    #[test]
     fn the_tree_has_below_each_module_what_it_needs() {
         let tree = Shown {
             form: Form::Tree,
@@ -393,7 +379,9 @@ mod tests {
         let expected = "skelly-jelly  HEALTHY, 1 stopped on request  up 2h 1m   2 running\n";
         assert_eq!(line(&system), expected);
         system.status = SystemStatus::Degraded;
-        let expected = "skelly-jelly  DEGRADED  up 2h 1m   2 running, 1 stopped on request\n";
+        let expected = "skelly-jelly  DEGRADED: not well: ui  up 2h 1m   2 running, \
+                        1 stopped on request\n";
+        system.reason = Some("not well: ui".to_owned());
         assert_eq!(line(&system), expected);
     }
 
@@ -451,7 +439,10 @@ mod tests {
         };
         let text = shown(Shown::default(), screen);
         assert!(text.contains("\x1b[31mFAILED\x1b[0m"), "{text}");
-        assert!(text.contains("\x1b[33mDEGRADED\x1b[0m"), "{text}");
+        assert!(
+            text.contains("\x1b[33mDEGRADED: flaky failed, 3 more\x1b[0m"),
+            "{text}"
+        );
     }
 
     #[test]

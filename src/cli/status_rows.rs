@@ -59,6 +59,31 @@ pub(crate) fn render(out: &mut String, modules: &[&ModuleView], now: Timestamp, 
     render_rows(out, &rows.collect::<Vec<_>>(), screen);
 }
 
+/// All starts after the first.
+pub(crate) fn restarts(module: &ModuleView) -> u64 {
+    module.restarts + module.requested_restarts
+}
+
+/// Appends a row for each module, with its restarts in place of what it uses.
+pub(crate) fn render_restarts(
+    out: &mut String,
+    modules: &[&ModuleView],
+    now: Timestamp,
+    screen: Terminal,
+) {
+    let rows = modules.iter().map(|module| {
+        let count = match restarts(module) {
+            1 => "1 restart".to_owned(),
+            many => format!("{many} restarts"),
+        };
+        StatusRow {
+            numbers: Some([since(module.since, now), count, String::new()]),
+            ..row(module, now)
+        }
+    });
+    render_rows(out, &rows.collect::<Vec<_>>(), screen);
+}
+
 /// Appends a row for each module that no other one needs, and below each what it needs. What was
 /// above already is named again, without its text.
 pub(crate) fn render_tree(

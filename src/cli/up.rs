@@ -226,10 +226,21 @@ fn missing_text(module: &ModuleView) -> Option<String> {
         ModuleState::Failed => "has failed",
         ModuleState::Backoff => "failed and is tried again",
         ModuleState::Waiting => "waits for",
+        // Perhaps another process answered for it while it was taken for ready.
+        ModuleState::Running if module.attempts > 0 => "runs again after it ended",
         _ => return None,
     };
     let why = match module.state {
         ModuleState::Waiting => module_details::waits_for(module).map(|waits| format!(" {waits}")),
+        ModuleState::Running => {
+            let times = match module.attempts {
+                1 => "once".to_owned(),
+                many => format!("{many} times"),
+            };
+            let why = module_details::reason_text(module);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            Some(format!(" {times}{why}"))
+        }
         _ => module_details::failure_text(module).map(|why| format!(": {why}")),
     };
     let why = why.unwrap_or_default();
@@ -443,7 +454,12 @@ mod tests {
         let waits = "storage waits for pg, which failed: exit code 1; `mainstay why storage` says \
                      more";
         assert_eq!(missing_text(&module).as_deref(), Some(waits));
-        module.state = ModuleState::Running;
+        (module.state, module.reason) = (ModuleState::Running, Some("exit code 1".to_owned()));
+        module.attempts = 2;
+        let again = "storage runs again after it ended 2 times: exit code 1; `mainstay why \
+                     storage` says more";
+        assert_eq!(missing_text(&module).as_deref(), Some(again));
+        module.attempts = 0;
         assert_eq!(missing_text(&module), None);
     }
 

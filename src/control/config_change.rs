@@ -18,7 +18,7 @@ use super::reload::{apply, preview, shown};
 use super::{Answer, Caller, MethodResult, internal};
 use crate::actors::config::ReloadRequest;
 use crate::actors::config::candidate::Candidate;
-use crate::actors::config::edit::ConfigEdit;
+use crate::actors::config::edit::{ConfigEdit, rollback_target};
 use crate::actors::{Planned, RuntimeContext};
 use crate::config::Configuration;
 use crate::plan_store::{COMMITTED, PlanStore, StoredPlan};
@@ -58,9 +58,35 @@ impl Answer for ConfigRollback {
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, RequestError> {
-        let edit = ConfigEdit::RollBack { plan: params.plan };
-        change(ctx, caller, edit, params.options).await
+        let again = target(ctx, params.plan).await?;
+        let edit = ConfigEdit::RollBack {
+            plan: Some(again.plan),
+        };
+        let changed = change(ctx, caller, edit, params.options).await?;
+        let name = move |changed| ConfigChanged {
+            again: Some(again),
+            ..changed
+        };
+        Ok(match changed {
+            MethodResult::Later(later) => {
+                MethodResult::Later(Box::pin(async move { later.await.map(name) }))
+            }
+            MethodResult::Now(changed) | MethodResult::Stream(changed, _) => {
+                MethodResult::Now(name(changed))
+            }
+        })
     }
+}
+
+/// The plan that a rollback goes back to.
+async fn target(ctx: &Arc<RuntimeContext>, plan: Option<u64>) -> Result<PlanRecord, RequestError> {
+    let (store, planned) = (store(ctx), ctx.planned());
+    let read = move || {
+        let stored = rollback_target(&store, &planned.configuration, plan)?;
+        Ok(record(stored, planned.plan.number()))
+    };
+    let found = tokio::task::spawn_blocking(read).await.map_err(internal)?;
+    found.map_err(|text: String| RequestError::new(ErrorCode::InvalidConfig, text))
 }
 
 async fn change(
@@ -81,6 +107,7 @@ async fn change(
     };
     let changed = |applied| ConfigChanged {
         applied: Some(applied),
+        again: None,
         preview: None,
     };
     Ok(match apply(ctx, request, options.wait).await? {
@@ -113,6 +140,7 @@ async fn dry_run(
     let preview = preview(ctx, &candidate.map_err(invalid)?).await?;
     Ok(ConfigChanged {
         applied: None,
+        again: None,
         preview: Some(preview),
     })
 }
@@ -184,12 +212,9 @@ fn between(ctx: &RuntimeContext, from: u64, to: Option<u64>) -> Result<Candidate
         if number == planned.plan.number() {
             return Ok(Arc::clone(running));
         }
-        let plan = store.plan(number).map_err(|error| {
-            format!(
-                "cannot compare plan {number}: {error}; `mainstay config history` lists what is \
-                 kept"
-            )
-        })?;
+        let plan = store
+            .plan(number)
+            .map_err(|error| format!("cannot compare plan {number}: {}", store.not_kept(&error)))?;
         let restored = plan.config.restore_for(running);
         restored
             .map(Arc::new)

@@ -2,6 +2,7 @@
 //! Owns the conversion. Never shows an environment, a command line or a secret.
 
 use mainstay_policy::health::score::{self, DeductionReason, ScoreInput};
+use mainstay_policy::reload::Watching;
 use mainstay_policy::states::{Desired, State};
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::enums::Rung;
@@ -17,9 +18,12 @@ use crate::actors::readiness;
 use crate::actors::snapshots::ModuleSnapshot;
 use crate::config::{LaunchSpec, asked_isolation};
 use crate::os::machine;
+use crate::os_text::duration_text;
 
 /// A metric that reaches its limit within this number of seconds costs points.
 const GROWTH_SOON_S: u64 = 900;
+/// Modules of a plan that is watched that are named.
+const WATCHED_SHOWN: usize = 3;
 
 /// One module.
 pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
@@ -45,6 +49,9 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         issues: now.health.issues.clone(),
         metrics: now.health.metrics.clone(),
         trends: now.health.trends.clone(),
+        probes_stretched_ms: (now.health.probes.iter())
+            .filter_map(|probe| probe.stretched_ms)
+            .max(),
         pid: info.pid,
         generation: info.generation,
         restarts: u64::from(info.restarts),
@@ -62,7 +69,10 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             .collect(),
         failed_need: info.held_by_failed.map(|id| ctx.name(id).to_string()),
         waits_for: match info.state {
-            State::Starting => readiness::awaited(&spec.readiness),
+            State::Starting => now
+                .not_ready
+                .clone()
+                .or(readiness::awaited(&spec.readiness)),
             _ => now.lifecycle.waits_for.clone(),
         },
         next_attempt_at: now.lifecycle.next_attempt_at,
@@ -234,6 +244,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
             "directories that were removed are not there again: {problem}"
         ));
     }
+    issues.extend(now.watching.as_ref().map(|it| watch_text(ctx, it)));
     for key in &ctx.configuration().waiting {
         issues.push(format!(
             "{key} changed: the new value holds from the next `mainstay up`"
@@ -274,6 +285,34 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         usage: now.machine,
         self_usage: now.self_usage,
     }
+}
+
+/// That a plan may be rolled back, by which modules, and how long.
+fn watch_text(ctx: &RuntimeContext, watching: &Watching) -> String {
+    let names = match &watching.modules[..] {
+        modules if modules.len() > WATCHED_SHOWN => format!("one of {} modules", modules.len()),
+        modules => ctx.names(modules).replace(", ", " or "),
+    };
+    let until = match watching.until {
+        Some(until) => {
+            let left = until.since(ctx.os.now()).as_secs();
+            format!("for {left} s more")
+        }
+        None => {
+            let period = duration_text(watching.period);
+            format!("until {period} after the last of its modules runs")
+        }
+    };
+    let (plan, before) = (watching.plan, ctx.committed.load().number);
+    format!("plan {plan} is watched {until}: if {names} fails, plan {before} is in force again")
+}
+
+/// The same for one module that is watched.
+pub(crate) fn watch_of(ctx: &RuntimeContext, module: ModuleId) -> Option<String> {
+    let system = ctx.snapshots.system();
+    let mut watching = system.watching.clone()?;
+    watching.modules.retain(|id| *id == module);
+    (!watching.modules.is_empty()).then(|| watch_text(ctx, &watching))
 }
 
 /// What a person should know of one module.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Supposition;
+use mainstay_policy::run::RunEnd;
+use mainstay_process::{StartFailure, StartStep};
 use mainstay_protocol::enums::DesiredState;
 use mainstay_protocol::method::{NotStartedResult, WhatIfAction, WhyEvidence, WhyNext, WhyResult};
 use mainstay_protocol::methods::{WhatIf, Why, WhyNotStarted};
@@ -22,7 +24,9 @@ use crate::actors::health::{HealthMsg, ProbeOutlook};
 use crate::actors::lifecycle::{LifecycleMsg, LifecycleQuery, Outlook};
 use crate::actors::module::{ModuleMsg, RunOutlook};
 use crate::journal::{Story, Streak, story};
+use crate::os::preflight;
 use crate::os::tail::{self, LastWords};
+use crate::os_text::duration_text;
 
 /// Time that actors other than the lifecycle have to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,6 +50,7 @@ impl Answer for Why {
             .lifecycle
             .cast(LifecycleMsg::Query(LifecycleQuery::Explain(module, answer)));
         let outlook = await_reply(outlook).await?;
+        let path = searched_path(ctx, module).filter(|_| params.full);
         let found = Found {
             view: view_builder::module(ctx, module),
             outlook,
@@ -53,6 +58,8 @@ impl Answer for Why {
             run: in_time(ran).await,
             story: read_story(ctx, params).await?,
             log: log_end(ctx, module).await,
+            watch: view_builder::watch_of(ctx, module),
+            path,
         };
         Ok(MethodResult::Now(found.result()))
     }
@@ -126,6 +133,20 @@ async fn log_end(ctx: &RuntimeContext, module: ModuleId) -> LastWords {
     read.await.unwrap_or_default()
 }
 
+/// The folders of PATH, if the program of the module was in none of them.
+fn searched_path(ctx: &RuntimeContext, module: ModuleId) -> Option<Vec<String>> {
+    let not_found = StartFailure {
+        step: StartStep::Exec,
+        errno: libc::ENOENT,
+    };
+    let info = &ctx.snapshots.module(module).lifecycle.info;
+    let launch = ctx.launch(module);
+    let is_named = launch.argv.first()?.contains('/');
+    let is_lost = info.last_ending == Some(RunEnd::NotStarted(not_found));
+    let path = preflight::search_path(&launch.env, launch.clear_env);
+    (is_lost && !is_named).then(|| path.split(':').map(str::to_owned).collect())
+}
+
 /// What is known of a module.
 struct Found {
     view: ModuleView,
@@ -134,6 +155,10 @@ struct Found {
     run: Option<RunOutlook>,
     story: Story,
     log: LastWords,
+    /// That the plan it follows may be rolled back.
+    watch: Option<String>,
+    /// The folders in which its program was not found.
+    path: Option<Vec<String>>,
 }
 
 impl Found {
@@ -141,10 +166,12 @@ impl Found {
         let streak = self.story.streak.as_ref().filter(|_| self.is_recovering());
         let ended = streak.and_then(Streak::summary);
         let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
+        let watch = self.watch.as_ref();
+        let watch = watch.map_or_else(String::new, |watch| format!("; {watch}"));
         WhyResult {
             module: self.view.module.clone(),
             state: self.view.state,
-            summary: format!("{}{ended}", self.outlook.summary),
+            summary: format!("{}{ended}{watch}", self.outlook.summary),
             evidence: self.evidence(),
             tried: streak.map(Streak::tried),
             next: self.next(),
@@ -174,9 +201,25 @@ impl Found {
             let (at, lines) = (self.log.at.or(exit), self.log.lines.clone());
             all.push(evidence("its log ends with".to_owned(), at, lines));
         }
+        if let Some(folders) = &self.path {
+            let source = "its program was looked for in".to_owned();
+            all.push(evidence(source, None, folders.clone()));
+        }
         for probe in self.probes.iter().filter(|probe| !probe.found.is_empty()) {
             let source = format!("the probe {} found", probe.what);
             all.push(evidence(source, None, probe.found.clone()));
+        }
+        for probe in &self.probes {
+            if let Some((interval, now)) = probe.stretched {
+                let (interval, now) = (duration_text(interval), duration_text(now));
+                let text =
+                    format!("checked every {now}, not every {interval}: the machine is busy");
+                all.push(evidence(
+                    format!("the probe {} is", probe.what),
+                    None,
+                    vec![text],
+                ));
+            }
         }
         let not_ready = self.run.as_ref().and_then(|run| run.not_ready.clone());
         if let Some(found) = not_ready.filter(|_| self.view.state == ModuleState::Starting) {

@@ -111,6 +111,14 @@ impl Import {
         });
     }
 
+    /// The same, unless it was said of this module already.
+    pub(crate) fn note_once(&mut self, line: usize, module: &str, text: String) {
+        let is_known = |note: &Note| note.module.as_deref() == Some(module) && note.text == text;
+        if !self.notes.iter().any(is_known) {
+            self.note(line, module, text);
+        }
+    }
+
     /// Settles what depends on other modules: an edge to a module that is not there is dropped.
     pub(crate) fn finish(&mut self) {
         let names: Vec<String> = self.modules.iter().map(|each| each.name.clone()).collect();

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::command_line::with_shell;
 use super::draft::{Draft, Import, escaped};
+use super::owned_probe::owned_probe;
 use super::yaml::{Entry, Node, Value};
 use super::{Fault, yaml};
 
 /// Keys at the top and of processes that say nothing about how a process is run.
 const SILENT: &[&str] = &[
     "version",
-    "log_level",
     "log_length",
     "processes",
     "is_tui_disabled",
@@ -298,6 +298,13 @@ fn check(node: &Node, shell: &[&str], draft: &Draft, found: &mut Import) -> Opti
     if let Some(command) = node.get("exec").and_then(|exec| exec.text_of("command")) {
         let words = with_shell(shell, command).into_iter();
         let words: Vec<toml::Value> = words.map(|word| escaped(&word).into()).collect();
+        if let Some(own) = owned_probe(command) {
+            let text = format!(
+                "a command cannot tell whose answer it gets; ready = {own} counts only while this \
+                 module itself has the port"
+            );
+            found.note_once(node.line, &draft.name, text);
+        }
         probe.insert("exec".to_owned(), words.into());
         return Some(probe);
     }

@@ -83,12 +83,15 @@ impl LogIndex {
         0
     }
 
-    /// Returns where the newest run starts that the index knows.
-    pub(crate) fn last_start(&mut self) -> Option<u64> {
+    /// Returns where the newest run starts that the index knows, of those before run `before`: the
+    /// offset and the number of the run.
+    pub(crate) fn last_start(&mut self, before: u64) -> Option<(u64, u64)> {
         (0..self.blocks()).rev().find_map(|number| {
             let block = self.block(number);
-            let is_start = |entry: &IndexEntry| entry.what == IndexEntryKind::Started;
-            Some(BlockEntries::of(&block)?.filter(is_start).last()?.offset)
+            let is_start =
+                |entry: &IndexEntry| entry.what == IndexEntryKind::Started && entry.run < before;
+            let start = BlockEntries::of(&block)?.filter(is_start).last()?;
+            Some((start.offset, start.run))
         })
     }
 

@@ -6,6 +6,7 @@ mod backward_search;
 mod chunk;
 mod filter;
 mod following;
+mod runs;
 pub(crate) mod stamp;
 
 use std::collections::VecDeque;
@@ -269,20 +270,6 @@ impl LogReader {
         }
         self.position = position;
         Ok(())
-    }
-
-    /// Restricts the lines to the newest run. Returns false if no start of a run is known.
-    pub(crate) fn select_last_run(&mut self) -> bool {
-        for file in (0..self.files.len()).rev() {
-            let index = self.files[file].index.as_mut();
-            if let Some(start) = index.and_then(LogIndex::last_start) {
-                self.files.drain(..file);
-                self.position = start;
-                (self.open, self.other) = Default::default();
-                return true;
-            }
-        }
-        false
     }
 
     /// Which lines pass.

@@ -22,13 +22,10 @@ pub(super) struct StartContext {
 
 impl From<&SpawnRequest> for StartContext {
     fn from(spawn: &SpawnRequest) -> StartContext {
-        let own = spawn.env.iter().rfind(|(name, _)| name == "PATH");
-        let kept = || std::env::var("PATH").ok().filter(|_| !spawn.clear_env);
-        let path = own.map(|(_, path)| path.clone()).or_else(kept);
         StartContext {
             program: spawn.argv.first().cloned().unwrap_or_default(),
             directory: spawn.directory.clone(),
-            path: path.unwrap_or_else(|| preflight::DEFAULT_PATH.to_owned()),
+            path: preflight::search_path(&spawn.env, spawn.clear_env),
             user: spawn.user.clone(),
             group: spawn.group.clone(),
             limits: spawn.limits,

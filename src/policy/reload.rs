@@ -8,6 +8,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::lifecycle::ModuleInfo;
@@ -21,15 +22,13 @@ mod tests;
 /// What a file says, as a hash.
 pub type Content = String;
 
-/// A module with so many failures that no stable run made up for fails again and again.
-const LOOP_ATTEMPTS: u32 = 2;
-
 /// Whether a module does well before a plan changes it, so that a failure afterwards may be due to
-/// the plan. One that fails again and again would do so with any.
+/// the plan. One that has failed, and has not run for long enough since, may do so with any: going
+/// back would not mend it, and a plan that goes back is not to be left for it.
 #[must_use]
 pub fn does_well(module: &ModuleInfo, is_unhealthy: bool) -> bool {
     let is_down = matches!(module.state, State::Backoff | State::Failed);
-    !is_down && !is_unhealthy && module.attempts < LOOP_ATTEMPTS
+    !is_down && !is_unhealthy && module.attempts == 0
 }
 
 /// What to do with content that was read.
@@ -97,6 +96,19 @@ struct Watch {
     in_force: bool,
 }
 
+/// A plan that is watched, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watching {
+    /// Its number.
+    pub plan: u64,
+    /// How long it is watched once the last of its modules runs.
+    pub period: Duration,
+    /// When it is committed, if nothing fails; None: not all of them run yet.
+    pub until: Option<MonoTime>,
+    /// The modules of which a failure rolls it back.
+    pub modules: Vec<ModuleId>,
+}
+
 /// The transaction.
 #[derive(Debug, Clone)]
 pub struct Reload {
@@ -131,6 +143,18 @@ impl Reload {
     #[must_use]
     pub fn watched(&self) -> Option<u64> {
         self.watch.as_ref().map(|watch| watch.plan)
+    }
+
+    /// What is watched, if a plan is.
+    #[must_use]
+    pub fn watching(&self) -> Option<Watching> {
+        let watch = self.watch.as_ref()?;
+        Some(Watching {
+            plan: watch.plan,
+            period: watch.period,
+            until: self.deadline(),
+            modules: watch.modules.keys().copied().collect(),
+        })
     }
 
     /// This content is not applied until it changes: a runtime before rolled it back, or should

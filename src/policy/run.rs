@@ -19,6 +19,9 @@ pub use mainstay_process::{Exit, StartFailure, StartStep};
 
 use transitions::starting;
 
+/// How long a command that checks readiness has to go on to succeed, with the process alive: it may
+/// have been answered by another process, and one that finds its port taken ends within this time.
+pub const COMMAND_CONFIRMATION: Duration = Duration::from_millis(500);
 /// The pause after the first failed readiness check; doubles up to [`READINESS_INTERVAL_MAX`].
 const READINESS_INTERVAL_MIN: Duration = Duration::from_millis(25);
 /// The longest pause between two readiness checks.
@@ -108,11 +111,13 @@ enum ReadinessCheck {
     At(MonoTime),
     /// Ready when it reports so.
     Reported(bool),
-    /// Ready when a check succeeds: the next check, the pause after it, whether one is in flight.
+    /// Ready when a check succeeds: the next check, the pause after it, whether one is in flight,
+    /// and whether that one confirms a success.
     Polling {
         next: MonoTime,
         pause: Duration,
         in_flight: bool,
+        confirms: bool,
     },
 }
 
@@ -257,7 +262,7 @@ impl RunMachine {
                 }) => *told = true,
                 _ => {}
             },
-            RunEvent::Probed { ok, .. } => self.probed(now, ok),
+            RunEvent::Probed { ok, .. } => self.probed(spec, now, ok),
             // More time buys nothing for a watchdog: that is fed, or not.
             RunEvent::TimeoutExtended { .. } if self.is_ready() && !self.stopping_reported => {}
             RunEvent::TimeoutExtended { by, .. } | RunEvent::Held { by, .. } => {

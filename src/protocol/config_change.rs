@@ -69,6 +69,9 @@ pub struct ConfigChangeOptions {
 pub struct ConfigChanged {
     /// What came of it; null in a dry run.
     pub applied: Option<ConfigApplied>,
+    /// Of `config.rollback`: the plan whose content is in force again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<PlanRecord>,
     /// In a dry run: what it would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<ConfigPlan>,

@@ -105,6 +105,9 @@ pub struct ProbeView {
     pub failures: u32,
     /// How long the last check took, in milliseconds.
     pub response_ms: Option<u64>,
+    /// The interval as it is now, in milliseconds; null: as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stretched_ms: Option<u64>,
     /// Why probes pause; null: they do not.
     pub paused: Option<String>,
     /// What the last failing check printed.

@@ -48,6 +48,10 @@ pub struct ModuleView {
     /// Metrics that grow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trends: Vec<Trend>,
+    /// The longest interval of its probes that is stretched because the machine is busy, in
+    /// milliseconds; null: all are as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes_stretched_ms: Option<u64>,
     /// Its main process.
     pub pid: Option<u32>,
     /// Counts its starts over the life of the state directory.

@@ -6,11 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mainstay_policy::plan::Plan;
 use mainstay_protocol::Timestamp;
 
 use super::RuntimeStartError;
-use crate::actors::CommittedPlan;
+use crate::actors::config::candidate::Candidate;
 use crate::actors::config::rejected_text;
+use crate::actors::{CommittedPlan, Planned};
 use crate::config::system_keys::state_dirs;
 use crate::config::{ConfigSources, Configuration, Problem, Problems, check_trusted, load};
 use crate::os::{log_names, private};
@@ -173,6 +175,7 @@ pub(super) fn stored(
         requester: requester.to_owned(),
         changes: Vec::new(),
         outcome: COMMITTED.to_owned(),
+        watched: None,
         held: None,
         file_edits: Vec::new(),
         config: configuration.effective(),
@@ -201,6 +204,20 @@ pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, 
     let (plans, first) = FirstCommit::choose(configuration)?;
     first.commit()?;
     Ok(plans)
+}
+
+/// What a start changes against the plan before it, in words; nothing where that cannot be read.
+fn changes(before: StoredPlan, configuration: &Configuration) -> Vec<String> {
+    let number = before.number;
+    let compared = || {
+        let before = before.config.restore_onto(configuration.ids.clone()).ok()?;
+        let after = configuration.clone().with_ids(before.ids.clone());
+        let specs = before.modules.iter().map(|(spec, _)| spec).cloned();
+        let plan = Plan::new(number, before.system_spec.clone(), specs).ok()?;
+        let base = Arc::new(Planned::new(Arc::new(before), Arc::new(plan)));
+        Candidate::of(base, Arc::new(after), number + 1, |_, _| true).ok()
+    };
+    compared().map_or_else(Vec::new, |candidate| candidate.summary())
 }
 
 /// The plan of a new start that is to be kept before anything starts.
@@ -245,7 +262,7 @@ impl FirstCommit {
             let log_dir = &configuration.system.logs.directory;
             log_names::restore(log_dir, last.config.instances());
         }
-        let same = last.filter(|last| {
+        let same = last.clone().filter(|last| {
             last.number == newest && last.config.fingerprint == configuration.fingerprint
         });
         store.discard("the system was stopped").map_err(failed)?;
@@ -260,7 +277,10 @@ impl FirstCommit {
             },
             None => {
                 let now = crate::os::wall_clock();
-                stored(newest + 1, now, configuration, "mainstay up")
+                StoredPlan {
+                    changes: last.map_or_else(Vec::new, |last| changes(last, configuration)),
+                    ..stored(newest + 1, now, configuration, "mainstay up")
+                }
             }
         };
         let plans = FirstPlans {
@@ -278,7 +298,8 @@ impl FirstCommit {
 }
 
 /// The committed plan; the files only where it cannot be read. A plan that was applied and not
-/// committed is the one that runs: it is rolled back as soon as the actors are there.
+/// committed is the one that runs: as soon as the actors are there it is watched again, or rolled
+/// back where it was not in force as a whole.
 pub(super) fn restore(
     state_dir: &Path,
     sources: &Result<ConfigSources, Problems>,
@@ -289,9 +310,11 @@ pub(super) fn restore(
     if let Some((number, committed, held)) = kept {
         let staged = store.staged().ok().filter(|staged| staged.number > number);
         let ids = || committed.ids.clone();
-        let staged =
-            staged.and_then(|plan| Some((plan.number, plan.config.restore_onto(ids()).ok()?)));
-        let Some((newest, staged)) = staged else {
+        let staged = staged.and_then(|plan| {
+            let restored = plan.config.restore_onto(ids()).ok()?;
+            Some((plan.number, restored, plan.watched.is_some()))
+        });
+        let Some((newest, staged, is_watched)) = staged else {
             let plans = FirstPlans {
                 number,
                 committed: None,
@@ -299,8 +322,11 @@ pub(super) fn restore(
             };
             return Ok((committed, plans));
         };
-        // What it removed may run still: the rollback needs it all.
-        let running = staged.with_modules_of(&committed);
+        // Until it is in force as a whole, what it removed may run: the rollback needs it all.
+        let running = match is_watched {
+            true => staged,
+            false => staged.with_modules_of(&committed),
+        };
         let configuration = Arc::new(committed);
         let committed = CommittedPlan {
             number,

@@ -151,7 +151,10 @@ fn a_value_that_breaks_a_module_is_rolled_back_and_one_that_is_wrong_is_refused(
             &["config", "set", "health..interval", "1s"],
             "a part of it is empty",
         ),
-        (&["config", "rollback", "99"], "it is not kept"),
+        (
+            &["config", "rollback", "99"],
+            "there is no such plan; there are",
+        ),
     ] {
         let told = run(&daemon, words, 5);
         assert!(told.contains(part), "{part:?}: {told}");

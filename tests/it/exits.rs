@@ -92,7 +92,7 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
             "lost" => "its interpreter /no/such/interpreter does not exist",
             "bare" => "begin it with `#!/bin/sh`",
             "missing" => "there is no such file",
-            "nowhere" => "it is in no folder of PATH (/",
+            "nowhere" => "it is in no folder of PATH; install",
             "plain" => "`chmod +x",
             "folder" => "it is a directory",
             "bad-cwd" => "create it",
@@ -439,17 +439,22 @@ fn a_required_module_that_cannot_start_ends_the_whole_start() {
 #[test]
 fn a_start_that_takes_too_long_as_a_whole_ends_and_says_what_is_missing() {
     let modules = format!(
-        "[module.base]\ncommand = {}\n[module.slow]\ncommand = {}\nready = {{ notify = true }}\n",
+        "[module.base]\ncommand = {}\n[module.slow]\ncommand = {}\nready = {{ notify = true }}\n\
+         [module.web]\ncommand = {}\nready = {{ exec = {} }}\n",
         misbehave(""),
         misbehave(""),
+        misbehave(""),
+        script("echo no such table; exit 2"),
     );
     let mut daemon = Daemon::launch("startup_timeout = \"500ms\"", &modules);
     assert_eq!(daemon.ended(), Some(1));
     let printed = daemon.printed();
     assert!(
-        printed.contains("not ready within mainstay.startup_timeout: slow"),
+        printed
+            .contains("not ready within mainstay.startup_timeout: slow (it did not send READY=1)"),
         "{printed}"
     );
+    assert!(printed.contains("exit code 2: no such table)"), "{printed}");
 }
 
 #[test]

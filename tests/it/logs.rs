@@ -88,6 +88,7 @@ fn a_prompt_ends_with_its_run_and_runs_are_told_apart() {
     let one = |words: &[&str]| said(&daemon.cli(&[&["logs", "it"], words].concat()));
     assert_eq!(one(&["--run", "2"]), "no newline\n");
     assert_eq!(one(&["--run", "last"]), "no newline\n");
+    assert_eq!(one(&["--run", "previous"]), "no newline\n");
     assert_eq!(one(&["--raw"]), "no newline\n".repeat(3));
     assert!(daemon.cli(&["logs", "it", "--run", "first"]).status.code() == Some(2));
 }

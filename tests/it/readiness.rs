@@ -453,3 +453,18 @@ fn what_was_not_ready_in_time_is_named_with_its_last_answer_and_the_count() {
         assert!(daemon.printed().contains(&expected), "{}", daemon.printed());
     }
 }
+
+/// Another process may answer a command: a module that ends beside that was never ready.
+#[test]
+fn a_module_that_ends_while_a_command_says_it_is_ready_is_not_up() {
+    let modules = format!(
+        "[module.pg]\ncommand = {}\nready = {{ exec = [\"true\"] }}\n\
+         recovery.max_attempts = 1\nrecovery.backoff.initial = \"10ms\"\n",
+        script("sleep 0.1; echo address in use; exit 98")
+    );
+    let mut daemon = Daemon::launch("", &modules);
+    assert_eq!(daemon.ended(), Some(1));
+    let printed = daemon.printed();
+    assert!(printed.contains("pg failed: exit code 98"), "{printed}");
+    assert!(!printed.contains("everything is up"), "{printed}");
+}

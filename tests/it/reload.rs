@@ -6,11 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use mainstay_protocol::config_change::ConfigHistory;
 use mainstay_protocol::config_plan::{ConfigPlan, KeyClass, PlanChange};
-use mainstay_protocol::method::{EventsParams, name};
+use mainstay_protocol::method::{Empty, EventsParams, name};
 use mainstay_protocol::{EventKind, ModuleState};
 
-use crate::daemon::{Daemon, lives, misbehave, prepare, script};
+use crate::daemon::{Daemon, kill, lives, misbehave, prepare, script};
 
 /// A short watch: committed before a test is tired of waiting.
 pub(crate) const SHORT: &str = "reload = \"manual\"\nreload_watch = \"300ms\"";
@@ -215,11 +216,49 @@ fn what_a_person_stopped_stays_stopped_and_the_plan_says_so() {
     assert_eq!(daemon.module("one").generation, 1);
 }
 
-/// The plan was applied and not committed when the runtime died: the next one goes back to the
-/// committed plan, with the module that was removed and without the one that was new.
+/// The death of the runtime is not the fault of the plan: what its modules do decides.
 #[test]
-fn a_runtime_that_dies_during_the_watch_returns_to_the_committed_plan() {
-    let first = module("one", "", "") + &module("two", "", "") + &module("old", "", "");
+fn a_runtime_that_dies_during_the_watch_goes_on_with_it() {
+    let first = module("one", "", "") + &module("old", "", "");
+    let daemon = launch(LONG, &first);
+    let next = module("one", "--slow-stop 1ms", "") + &module("new", "", "");
+    edit(daemon.dir.path(), LONG, &next);
+    stdout(&daemon.cli(&["reload"]), 0);
+    let watched = || {
+        let issues = daemon.status().issues.into_iter();
+        let mut such = issues.filter(|issue| issue.starts_with("plan 2 is watched for "));
+        such.next()
+    };
+    let said = daemon.wait("the watch", watched);
+    assert!(
+        said.ends_with("if one or new fails, plan 1 is in force again")
+            || said.ends_with("if new or one fails, plan 1 is in force again"),
+        "{said}"
+    );
+    let why = stdout(&daemon.cli(&["why", "one"]), 0);
+    assert!(why.contains("plan 2 is watched for "), "{why}");
+    daemon.wait("the kept watch", || {
+        let staged = fs::read_to_string(daemon.path("state/staged.json")).ok()?;
+        staged.contains("\"watched\"").then_some(())
+    });
+    let before = pids(&daemon, &["one", "new"]);
+    daemon.kill_runtime();
+    daemon.wait("the watch of the next runtime", watched);
+    assert_eq!(pids(&daemon, &["one", "new"]), before);
+    assert_eq!(daemon.status().plan, 2);
+    assert_eq!(told(&daemon, EventKind::ConfigRolledBack).len(), 0);
+    kill(before[0].expect("a process"), libc::SIGKILL);
+    daemon.until("old", ModuleState::Running);
+    assert_eq!(daemon.status().plan, 3);
+    assert!(daemon.client().module("new").is_err());
+}
+
+/// The plan was not applied as a whole when the runtime died: the next one goes back to the committed
+/// plan, with the module that was removed and without the one that was new.
+#[test]
+fn a_runtime_that_dies_while_a_plan_is_applied_returns_to_the_committed_plan() {
+    let slow = module("old", "--slow-stop 3s", "");
+    let first = module("one", "", "") + &module("two", "", "") + &slow;
     let daemon = launch(LONG, &first);
     let before = pids(&daemon, &["one", "two"]);
     daemon.change(name::MODULE_STOP, "two");
@@ -250,7 +289,7 @@ fn a_runtime_that_dies_during_the_watch_returns_to_the_committed_plan() {
     let why = told(&daemon, EventKind::ConfigRolledBack);
     assert_eq!(
         why[0]["text"],
-        "the runtime ended while the plan was watched"
+        "the runtime ended while the plan was being applied"
     );
     // And again: the rollback itself is committed.
     let settled = pids(&daemon, &["one", "old"]);
@@ -297,4 +336,68 @@ fn a_run_ends_by_the_definition_that_started_it() {
     stdout(&daemon.cli(&["reload", "--wait"]), 0);
     let text = fs::read_to_string(daemon.path("stopped")).expect("the hook ran");
     assert_eq!(text, "first\n");
+}
+
+/// What failed before a change is not counted against it: least of all against a return.
+#[test]
+fn a_module_that_failed_before_a_rollback_does_not_roll_it_back() {
+    let flaky = |mark: &str| {
+        let main = script("until [ -e crash ]; do sleep 0.02; done; rm crash; exit 3");
+        let rest = "recovery.max_attempts = 0\nrecovery.backoff.initial = \"10ms\"";
+        format!("[module.flaky]\ncommand = {main}\nenv = {{ MARK = \"{mark}\" }}\n{rest}\n")
+    };
+    let daemon = launch(LONG, &flaky("first"));
+    edit(daemon.dir.path(), SHORT, &flaky("second"));
+    stdout(&daemon.cli(&["reload", "--wait"]), 0);
+    daemon.touch("crash");
+    daemon.until_view("the next run", "flaky", |view| {
+        view.attempts == 1 && view.state == ModuleState::Running
+    });
+    let text = stdout(&daemon.cli(&["config", "rollback", "--wait"]), 0);
+    assert!(text.starts_with("back to plan 1 of "), "{text}");
+    assert!(text.contains("env changed"), "{text}");
+    assert!(
+        text.ends_with("plan 3 (plan 1 again) is committed\n"),
+        "{text}"
+    );
+    let history = daemon.cli(&["config", "history"]);
+    let history = stdout(&history, 0);
+    assert!(history.contains("plan 1 again; "), "{history}");
+}
+
+/// A row of the history is of the time of its commit, and says what differs from the row before.
+#[test]
+fn the_history_has_the_times_of_commits_and_the_changes_of_starts() {
+    let daemon = launch(SHORT, &module("one", "", ""));
+    let bad = format!("[module.one]\ncommand = {}\n", script("exit 3"));
+    edit(daemon.dir.path(), SHORT, &bad);
+    stdout(&daemon.cli(&["reload", "--wait"]), 1);
+    let plans = |daemon: &Daemon| {
+        let history: ConfigHistory = daemon
+            .client()
+            .call(name::CONFIG_HISTORY, Empty {})
+            .expect("a history");
+        history.plans
+    };
+    let back = plans(&daemon).pop().expect("the rollback");
+    assert!(back.at > plans(&daemon)[1].at, "{back:?}");
+    assert_eq!(back.changes[0], "plan 1 again");
+    assert!(back.changes[1].starts_with("one changed ("), "{back:?}");
+    let mut daemon = daemon;
+    stdout(&daemon.cli(&["down"]), 0);
+    assert!(daemon.ended().is_some());
+    let dir = std::mem::replace(&mut daemon.dir, tempfile::tempdir().expect("a folder"));
+    edit(
+        dir.path(),
+        SHORT,
+        &(module("one", "", "") + &module("two", "", "")),
+    );
+    let daemon = Daemon::launch_in(dir);
+    daemon.until("two", ModuleState::Running);
+    let start = plans(&daemon).pop().expect("the start");
+    assert_eq!((start.plan, &*start.requester), (4, "mainstay up"));
+    assert_eq!(start.changes, ["two added"]);
+    let none = daemon.cli(&["config", "diff", "99"]);
+    let text = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert!(text.contains("there are 1 to 4"), "{text}");
 }

@@ -151,7 +151,7 @@ fn a_rollback_gives_the_old_name_back_and_the_process_stays() {
 }
 
 #[test]
-fn a_runtime_that_dies_while_a_rename_is_watched_goes_back_with_the_process() {
+fn a_rename_that_is_watched_goes_on_under_the_next_runtime_and_goes_back_with_the_process() {
     let daemon = launch(LONG, &(module("a", "") + &module("b", "")));
     let (a, b) = (running(&daemon, "a"), running(&daemon, "b"));
     reload(&daemon, LONG, &(renamed("b", "a") + &renamed("c", "b")));
@@ -159,8 +159,15 @@ fn a_runtime_that_dies_while_a_rename_is_watched_goes_back_with_the_process() {
     // A further plan, so that the one that is found has no word about the first name.
     reload(&daemon, LONG, &(renamed("d", "b") + &module("c", "")));
     assert_eq!((running(&daemon, "d"), running(&daemon, "c")), (a, b));
+    daemon.wait("the kept watch", || {
+        let staged = std::fs::read_to_string(daemon.path("state/staged.json")).ok()?;
+        staged.contains("\"watched\"").then_some(())
+    });
     daemon.kill_runtime();
-    assert_eq!((running(&daemon, "a"), running(&daemon, "b")), (a, b));
+    assert_eq!((running(&daemon, "d"), running(&daemon, "c")), (a, b));
+    crate::daemon::kill(b, libc::SIGKILL);
+    daemon.until("b", ModuleState::Running);
+    assert_eq!(running(&daemon, "a"), a);
     assert_eq!(daemon.client().modules().expect("all").len(), 3);
 }
 

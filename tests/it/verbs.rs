@@ -389,7 +389,7 @@ fn up_in_the_background_names_what_did_not_start_and_why() {
     );
     assert_eq!(told, expected);
     assert!(
-        text(&up.stdout).contains("(degraded: not well: bad): 1 of 3"),
+        text(&up.stdout).contains("(degraded: not well: bad; not running: after): 1 of 3"),
         "{up:?}"
     );
 }

@@ -15,7 +15,7 @@ use ractor::ActorRef;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, again};
 use super::delivery::can_follow;
 use super::{
     ConfigActorState, ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest,
@@ -129,10 +129,7 @@ fn revert_files(store: &PlanStore, but_first: usize) {
 /// What is recorded of a plan once it is accepted.
 fn applied_events(request: &ReloadRequest, candidate: &Candidate) -> Vec<EventBuilder> {
     let number = candidate.plan.number();
-    let mut text = candidate.summary().join("; ");
-    if let Some(plan) = candidate.edit.plan {
-        text = format!("it is plan {plan} again: {text}");
-    }
+    let text = candidate.history().join("; ");
     let payload = json!({ "plan": number, "text": text });
     let applied = EventBuilder::of(EventKind::ConfigApplied).payload(payload);
     let changed = candidate.edit_payload(request);
@@ -161,8 +158,9 @@ impl ConfigActorState {
                 number: candidate.plan.number(),
                 at,
                 requester: request.requester().to_owned(),
-                changes: candidate.summary(),
+                changes: candidate.history(),
                 outcome: String::new(),
+                watched: None,
                 held: candidate.edit.held.clone(),
                 file_edits: Vec::new(),
                 config: candidate.configuration.effective(),
@@ -397,16 +395,24 @@ impl ConfigActorState {
         let (plan, why) = self.rolled_back.clone().unwrap_or_default();
         let event = EventBuilder::of(EventKind::ConfigRolledBack)
             .payload(json!({ "plan": number, "from": plan, "text": why }));
+        let changes = candidate.summary();
         self.replan(myself, Box::default(), candidate, None, vec![event]);
-        self.keep_rollback(myself, number, format!("rolled back: {why}"));
+        self.keep_rollback(myself, (number, changes), format!("rolled back: {why}"));
     }
 
-    fn keep_rollback(&mut self, myself: &ActorRef<ConfigMsg>, number: u64, outcome: String) {
+    fn keep_rollback(
+        &mut self,
+        myself: &ActorRef<ConfigMsg>,
+        (number, changes): (u64, Vec<String>),
+        outcome: String,
+    ) {
         let (store, held) = (self.store.clone(), self.reload.quarantined().cloned());
+        let at = self.ctx.os.wall_clock();
         let work = move || {
             // The number first: numbers of plans only grow, whenever the runtime ends.
             let committed = store.committed().and_then(|mut plan| {
-                (plan.number, plan.held) = (number, held);
+                plan.changes = again(plan.number, changes);
+                (plan.number, plan.at, plan.held) = (number, at, held);
                 "rollback".clone_into(&mut plan.requester);
                 store.commit_now(&plan)
             });
@@ -476,8 +482,20 @@ impl ConfigActorState {
     }
 
     /// The runs that a plan replaced have ended; of a rollback nothing is watched.
-    pub(super) fn on_in_force(&mut self, plan: u64) {
+    pub(super) fn on_in_force(&mut self, myself: &ActorRef<ConfigMsg>, plan: u64) {
         self.reload.in_force(plan);
+        if let Some(watching) = self.reload.watching().filter(|it| it.plan == plan) {
+            let (store, ctx) = (self.store.clone(), &self.ctx);
+            let modules = watching.modules.iter().map(|id| ctx.name(*id).to_string());
+            let modules: Vec<String> = modules.collect();
+            let work = move || {
+                if let Err(error) = store.watch(plan, modules) {
+                    tracing::warn!("cannot keep that plan {plan} is watched: {error}");
+                }
+                ConfigMsg::Undone(None)
+            };
+            self.work(myself, work, ConfigMsg::Lost);
+        }
         if self.reload.watched().is_none() && plan == self.reload.committed() {
             self.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Commit);
             if let Some((_, why)) = self.rolled_back.take() {
@@ -492,10 +510,13 @@ impl ConfigActorState {
         }
     }
 
-    /// A plan that the runtime before had not committed is rolled back.
+    /// A plan that the runtime before watched is watched again: that it died is not the fault of
+    /// the plan. One that it had not applied as a whole is rolled back.
     pub(super) fn on_returned(&mut self, myself: &ActorRef<ConfigMsg>) {
-        if self.is_uncommitted() {
-            let why = "the runtime ended while the plan was watched";
+        if self.kept_watch().is_some() {
+            self.resume();
+        } else if self.is_uncommitted() {
+            let why = "the runtime ended while the plan was being applied";
             self.rollback = Some((self.newest, why.to_owned()));
             let content = &self.ctx.configuration().fingerprint;
             self.reload.quarantine(content.clone());
@@ -528,13 +549,25 @@ impl ConfigActorState {
         let Ok(back) = Candidate::rollback(planned, committed, number, |_, _| true) else {
             return false;
         };
-        let touched: Vec<ModuleId> = back.differences.iter().map(|(id, _)| *id).collect();
+        let touched: Vec<ModuleId> = match self.kept_watch() {
+            Some(names) => names
+                .iter()
+                .filter_map(|name| self.ctx.find(name))
+                .collect(),
+            None => back.differences.iter().map(|(id, _)| *id).collect(),
+        };
         let configuration = self.ctx.configuration();
         let content = configuration.fingerprint.clone();
         let period = configuration.system.reload_watch;
         let now = self.ctx.os.now();
         self.reload.applied(now, (number, content), period, touched);
         true
+    }
+
+    /// The modules that are watched, by the staged plan's file, if that is in force as a whole.
+    fn kept_watch(&self) -> Option<Vec<String>> {
+        let staged = self.store.staged().ok()?;
+        staged.watched.filter(|_| staged.number == self.in_force())
     }
 
     fn is_stopping(&self) -> bool {

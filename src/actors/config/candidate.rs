@@ -21,6 +21,12 @@ use crate::config::{
 };
 use crate::os::folder_watch::FolderWatch;
 
+/// The changes of a plan that has the content of an earlier one.
+pub(crate) fn again(plan: u64, mut changes: Vec<String>) -> Vec<String> {
+    changes.insert(0, format!("plan {plan} again"));
+    changes
+}
+
 /// A configuration that may follow.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -236,6 +242,14 @@ impl Candidate {
     pub(crate) fn renamed_from(&self, module: ModuleId) -> Option<&str> {
         let (before, after) = (self.base.plan.get(module)?, self.plan.get(module)?);
         (before.name != after.name).then_some(before.name.as_str())
+    }
+
+    /// The same for the history: with the plan whose content it is, if it is one.
+    pub(crate) fn history(&self) -> Vec<String> {
+        match self.edit.plan {
+            Some(plan) => again(plan, self.summary()),
+            None => self.summary(),
+        }
     }
 
     /// One line for each change.

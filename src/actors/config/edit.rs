@@ -10,7 +10,7 @@ use crate::config::{
     ConfigSources, Configuration, FileEdit, KeyForm, Problem, Problems, RuntimeValue, form_of,
     keys, load_onto, runtime_layer,
 };
-use crate::plan_store::PlanStore;
+use crate::plan_store::{PlanStore, StoredPlan};
 
 /// Keys whose values decide what is read or where things are: they are set in a file alone.
 const OF_FILES: [&str; 5] = [
@@ -220,6 +220,26 @@ fn held(ctx: &RuntimeContext, running: &Configuration, next: &Configuration) -> 
     (files.fingerprint != next.fingerprint).then_some(files.fingerprint)
 }
 
+/// The plan to go back to: this one, or the newest committed one that differs; blocks.
+///
+/// # Errors
+/// It is not kept, as text.
+pub(crate) fn rollback_target(
+    store: &PlanStore,
+    running: &Configuration,
+    plan: Option<u64>,
+) -> Result<StoredPlan, String> {
+    match plan {
+        Some(plan) => store
+            .plan(plan)
+            .map_err(|error| format!("cannot go back to plan {plan}: {}", store.not_kept(&error))),
+        None => store.before(&running.fingerprint).ok_or_else(|| {
+            "cannot go back: no plan before this one is kept; `mainstay config history` lists them"
+                .to_owned()
+        }),
+    }
+}
+
 fn roll_back(
     ctx: &RuntimeContext,
     base: Arc<Planned>,
@@ -228,19 +248,7 @@ fn roll_back(
 ) -> Result<Candidate, String> {
     let running = &base.configuration;
     let store = PlanStore::new(&running.system.state_dir);
-    let stored = match plan {
-        Some(plan) => store.plan(plan).map_err(|error| {
-            let cause = match error.kind() {
-                std::io::ErrorKind::NotFound => "it is not kept".to_owned(),
-                _ => error.to_string(),
-            };
-            format!("cannot go back to plan {plan}: {cause}; `mainstay config history` lists them")
-        })?,
-        None => store.before(&running.fingerprint).ok_or(
-            "cannot go back: no plan before this one is kept; `mainstay config history` lists \
-             them",
-        )?,
-    };
+    let stored = rollback_target(&store, running, plan)?;
     let again = stored.number;
     let restored = stored.config.restore_for(running).map_err(text)?;
     let edit = EditResult {

@@ -34,6 +34,8 @@ const SERIES_MAX: usize = 16;
 /// Issues of one report, and the longest of them in characters.
 const ISSUES_MAX: usize = 16;
 const ISSUE_CHARS_MAX: usize = 1000;
+/// An interval is shown when it is so many times as long as configured.
+const STRETCH_SHOWN: f64 = 1.5;
 /// A metric that reaches its limit within this time is an issue.
 const SOON: Duration = Duration::from_hours(1);
 
@@ -53,6 +55,8 @@ pub(super) struct ProbeState {
     failures: u32,
     excused: u32,
     response_ms: Option<u64>,
+    /// By how much its interval is stretched, because the machine is busy.
+    pub(super) stretch: f64,
     /// How long the last check took.
     pub(super) took: Option<Duration>,
     /// Why it pauses.
@@ -109,6 +113,7 @@ impl ProbeState {
             failures: 0,
             excused: 0,
             response_ms: None,
+            stretch: 1.0,
             took: None,
             paused: None,
         }
@@ -146,6 +151,11 @@ impl ProbeState {
             .record(convert::health_to_policy(result.health))
     }
 
+    /// The interval as it is, where that is notably longer than configured.
+    pub(super) fn stretched(&self, interval: Duration) -> Option<Duration> {
+        (self.stretch >= STRETCH_SHOWN).then(|| interval.mul_f64(self.stretch))
+    }
+
     fn view(&self, spec: &ProbeSpec) -> ProbeView {
         ProbeView {
             probe: match &spec.check {
@@ -162,6 +172,8 @@ impl ProbeState {
             health: convert::health(self.tracker.health()),
             failures: self.failures,
             response_ms: self.response_ms,
+            stretched_ms: (self.stretched(spec.interval))
+                .and_then(|interval| u64::try_from(interval.as_millis()).ok()),
             paused: self.paused.map(str::to_owned),
             output: self.output.clone(),
         }

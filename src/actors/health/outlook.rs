@@ -2,6 +2,8 @@
 //! Owns the answer: what each probe found last, and when it restarts the module if it goes on so.
 //! Never judges: policy forecasts.
 
+use std::time::Duration;
+
 use mainstay_policy::ModuleId;
 use mainstay_policy::health::{ProbeForecast, ProbeTimes};
 use mainstay_process::ProbeRole;
@@ -17,6 +19,8 @@ pub(crate) struct ProbeOutlook {
     pub(crate) what: String,
     /// What it found last, if that was a failure.
     pub(crate) found: Vec<String>,
+    /// Its interval and what that is stretched to, where the machine is busy.
+    pub(crate) stretched: Option<(Duration, Duration)>,
     /// What follows if it goes on to fail.
     pub(crate) forecast: Option<ProbeForecast>,
     /// The time of that restart.
@@ -42,6 +46,9 @@ impl HealthActorState {
             ProbeOutlook {
                 what: what(spec),
                 found: state.issues.clone(),
+                stretched: state
+                    .stretched(spec.interval)
+                    .map(|now| (spec.interval, now)),
                 restart_at: forecast.map(|it| self.ctx.to_wall_clock(it.at.max(now))),
                 forecast,
             }

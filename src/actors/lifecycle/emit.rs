@@ -356,6 +356,26 @@ impl LifecycleActorState {
         format!("what it wrote is in {}", log.display())
     }
 
+    /// A module that is not ready, and what its last check found or what it waits for.
+    fn missing_text(&self, module: ModuleId) -> String {
+        let (name, view) = (self.ctx.name(module), self.policy.view(module));
+        let why = match view.state {
+            State::Starting => {
+                let found = self.ctx.snapshots.module(module).not_ready.clone();
+                let spec = self.ctx.spec(module);
+                Some(found.unwrap_or_else(|| readiness::missing(&spec.readiness)))
+            }
+            State::Backoff | State::Failed => Some(self.reason(module, view.state)),
+            _ => self
+                .waiting_text(module, &view)
+                .map(|what| format!("waits for {what}")),
+        };
+        match why.filter(|why| !why.is_empty()) {
+            Some(why) => format!("{name} ({why})"),
+            None => name.to_string(),
+        }
+    }
+
     /// The initial startup has ended; what is optional may still be missing.
     pub(super) fn startup_completed(&self) {
         let took = duration_text(self.ctx.os.now().since(self.ctx.up_since));
@@ -397,10 +417,13 @@ impl LifecycleActorState {
                 let next = self.next_step(module);
                 format!("cannot start: {name} waits for {waits}; {next}")
             }
-            StartupFailure::TimedOut { missing } => format!(
-                "cannot start: not ready within mainstay.startup_timeout: {}",
-                self.ctx.names(&missing)
-            ),
+            StartupFailure::TimedOut { missing } => {
+                let missing = missing.iter().map(|module| self.missing_text(*module));
+                format!(
+                    "cannot start: not ready within mainstay.startup_timeout: {}",
+                    missing.collect::<Vec<String>>().join("; ")
+                )
+            }
         };
         // Reported before the stop that follows from it.
         let console = console.as_deref().unwrap_or(&text);

@@ -382,6 +382,10 @@ impl LifecycleActorState {
                 vec![format!("mainstay recover {name}"), start]
             }
             (State::Failed | State::Backoff, _) => vec![start, format!("mainstay logs {name}")],
+            // The newest run has only begun: the one that failed is the one before.
+            (State::Starting | State::Running, _) if view.attempts > 0 => {
+                vec![format!("mainstay logs {name} --run previous")]
+            }
             (State::Waiting, Some(failed)) => {
                 vec![format!("mainstay why {}", self.ctx.name(failed)), start]
             }

@@ -14,6 +14,7 @@ const EXAMPLES: &str = "Examples:
   mainstay logs                            the newest lines, in order of time
   mainstay logs web -f                     what web writes, until Ctrl-C
   mainstay logs web --run last             what the newest run of web wrote
+  mainstay logs web --run previous         what the run before it wrote
   mainstay logs web --stream stderr        what web wrote to stderr
   mainstay logs --since 10m --grep error   those of the last ten minutes
   mainstay logs api web --since 'yesterday 18:00' --until 19:00
@@ -44,8 +45,8 @@ pub(crate) struct LogsArgs {
     /// Only lines up to this time
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     pub(crate) until: Option<TimeArgument>,
-    /// Only lines of one run: its number, or last
-    #[arg(long, value_name = "N|last", conflicts_with = "follow")]
+    /// Only lines of one run: its number, last, or previous (the run before the newest)
+    #[arg(long, value_name = "N|last|previous", conflicts_with = "follow")]
     pub(crate) run: Option<RunSelection>,
     /// Only lines of stdout, or of stderr, where logs.streams is "split"
     #[arg(long, value_enum)]
@@ -87,6 +88,8 @@ impl From<StreamSelection> for StdStream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunSelection {
     Last,
+    /// The one before the newest: between failures the newest has only begun.
+    Previous,
     Number(u64),
 }
 
@@ -96,9 +99,10 @@ impl FromStr for RunSelection {
     fn from_str(text: &str) -> Result<RunSelection, String> {
         match text {
             "last" => Ok(RunSelection::Last),
+            "previous" => Ok(RunSelection::Previous),
             number => match number.parse() {
                 Ok(number) if number > 0 => Ok(RunSelection::Number(number)),
-                _ => Err("use the number of a run, or last".to_owned()),
+                _ => Err("use the number of a run, last, or previous".to_owned()),
             },
         }
     }

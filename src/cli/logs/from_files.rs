@@ -57,7 +57,13 @@ impl Source {
                 self.time = line.at.map_or(self.time, |at| at.0);
             }
             // Else it is told with the start of the next run.
-            None if with_ends => self.end = self.reader.trailing_mark(),
+            None if with_ends => {
+                let run = self.reader.filter().run;
+                let is_asked = |mark: &RunMark| {
+                    run.is_none_or(|run| mark.ended.is_some_and(|ended| ended.run == run))
+                };
+                self.end = self.reader.trailing_mark().filter(is_asked);
+            }
             None => {}
         }
         Ok(())
@@ -93,6 +99,24 @@ fn is_wanted(filter: &LogFilter, mark: &RunMark) -> bool {
     })
 }
 
+/// Restricts a log to a run that is named and not numbered, and says so when it is not known;
+/// returns whether there is anything to show.
+fn select_run(reader: &mut LogReader, run: Option<RunSelection>, name: &str) -> bool {
+    let name = format::single_line(name);
+    match run {
+        Some(RunSelection::Last) if !reader.select_last_run() => {
+            let text = format!("{name}: no run is known; all of its lines are shown");
+            terminal::print_error(&text);
+            true
+        }
+        Some(RunSelection::Previous) if !reader.select_previous_run() => {
+            terminal::print_error(&format!("{name}: no run before its newest is known"));
+            false
+        }
+        _ => true,
+    }
+}
+
 /// The logs of several modules.
 pub(super) struct FileLogs(Vec<Source>);
 
@@ -111,13 +135,11 @@ impl FileLogs {
                 let text = format!("cannot read {}: {error}", path.display());
                 CliError::new(CliExitCode::Failed, text)
             })?;
-            if query.run == Some(RunSelection::Last) && !reader.select_last_run() {
-                let name = format::single_line(&name);
-                let text = format!("{name}: no run is known; all of its lines are shown");
-                terminal::print_error(&text);
+            if !select_run(&mut reader, query.run, &name) {
+                return Ok(None);
             }
             let is_silent = !reader.has_files();
-            Ok(Source {
+            Ok(Some(Source {
                 name,
                 path,
                 reader,
@@ -125,13 +147,10 @@ impl FileLogs {
                 end: None,
                 time: 0,
                 is_silent,
-            })
+            }))
         };
-        files
-            .into_iter()
-            .map(open)
-            .collect::<Result<_, _>>()
-            .map(FileLogs)
+        let opened = files.into_iter().filter_map(|file| open(file).transpose());
+        opened.collect::<Result<_, _>>().map(FileLogs)
     }
 
     /// The modules that never wrote.

@@ -33,8 +33,12 @@ pub(super) fn print(
     let mut lines = Vec::new();
     for (log, module) in names.iter().enumerate() {
         let mut params = params(module, args.follow, query);
-        if query.run == Some(RunSelection::Last) {
-            params.run = Some(client.module(module)?.generation);
+        match query.run {
+            Some(RunSelection::Last) => params.run = Some(client.module(module)?.generation),
+            Some(RunSelection::Previous) => {
+                params.run = Some(client.module(module)?.generation.saturating_sub(1).max(1));
+            }
+            Some(RunSelection::Number(_)) | None => {}
         }
         let read = client.logs(&params)?;
         if read.lines.is_empty() && query.filter.is_empty() {

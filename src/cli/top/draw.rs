@@ -10,7 +10,7 @@ use super::model::{Mode, Model, Pane};
 use crate::cli::status::{health_colour, state_colour};
 use crate::cli::table::{columns, cut};
 use crate::cli::terminal::AnsiColour;
-use crate::cli::{format, status, status_rows};
+use crate::cli::{format, status_rows};
 
 /// Columns of the text, at least, before a column beside it is left out.
 const TEXT_MIN: usize = 18;
@@ -78,7 +78,7 @@ fn style(model: &Model, colour: Option<AnsiColour>) -> Style {
 }
 
 fn header(model: &Model, width: usize) -> Vec<Line<'static>> {
-    let (Some(system), Some((name, word))) = (&model.system, model.title()) else {
+    let (Some(system), Some((name, word, counts))) = (&model.system, model.title()) else {
         return Vec::new();
     };
     let colour = match system.status {
@@ -87,10 +87,7 @@ fn header(model: &Model, width: usize) -> Vec<Line<'static>> {
         _ => Some(AnsiColour::Yellow),
     };
     let up = format::compact_duration(std::time::Duration::from_millis(system.uptime_ms));
-    let rest = format!(
-        "  up {up}   {}",
-        status::counts_text(&status::answer(system).1)
-    );
+    let rest = format!("  up {up}   {counts}");
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let first = vec![
         Span::styled(name, bold),

@@ -9,7 +9,7 @@ use mainstay_protocol::enums::ModuleKind;
 use mainstay_protocol::{ModuleState, ModuleView, SystemView, Timestamp};
 
 use super::sampler::Sample;
-use crate::cli::{format, status, status_rows, terminal_text};
+use crate::cli::{format, headline, status_rows, terminal_text};
 
 /// Samples of processor use that are kept of a module.
 pub(super) const HISTORY: usize = 30;
@@ -249,11 +249,12 @@ impl Model {
         self.mode = Mode::Table;
     }
 
-    /// The start of the first line: name and status of the system.
-    pub(super) fn title(&self) -> Option<(String, String)> {
+    /// The first line: name and status of the system, and how many modules are where.
+    pub(super) fn title(&self) -> Option<(String, String, String)> {
         let system = self.system.as_ref()?;
         let name = format::single_line(&system.name).into_owned();
-        Some((name, status::answer(system).0))
+        let (word, counts) = headline::answer(system, &self.modules);
+        Some((name, word, headline::counts_text(&counts)))
     }
 }
 

@@ -242,6 +242,17 @@ fn filters_take_what_is_inside() {
     let mut last = LogReader::open(&log.path(), all()).expect("opened");
     assert!(last.select_last_run());
     assert_eq!(said(&super::tests::all(&mut last)), [line(21, 3, "last")]);
+    let mut previous = LogReader::open(&log.path(), all()).expect("opened");
+    assert!(previous.select_previous_run());
+    assert_eq!(
+        said(&super::tests::all(&mut previous)),
+        [line(11, 2, "again")]
+    );
+    let mut log = Log::new();
+    log.start(1, 0);
+    log.write("first\n", 1);
+    let mut only = LogReader::open(&log.path(), all()).expect("opened");
+    assert!(!only.select_previous_run(), "there is none before");
 }
 
 #[test]

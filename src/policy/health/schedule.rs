@@ -28,6 +28,16 @@ pub struct ProbeRates {
     pub adaptive: bool,
 }
 
+/// By how much the interval is stretched now, without what is random.
+#[must_use]
+pub fn stretch(rates: &ProbeRates, tracker: &ProbeTracker, load: f64) -> f64 {
+    let is_young = rates.role == ProbeRole::Readiness && !tracker.has_passed();
+    match rates.adaptive && tracker.failures() == 0 && !is_young {
+        true => (1.0 + load.max(0.0)).min(STRETCH_MAX),
+        false => 1.0,
+    }
+}
+
 /// The pause after a result. `load`: tasks that run or wait for a processor, per processor.
 #[must_use]
 pub fn pause(rates: &ProbeRates, tracker: &ProbeTracker, load: f64, seed: u64) -> Duration {
@@ -39,10 +49,7 @@ pub fn pause(rates: &ProbeRates, tracker: &ProbeTracker, load: f64, seed: u64) -
     if failures > 0 {
         return rates.interval;
     }
-    let stretch = match rates.adaptive {
-        true => (1.0 + load.max(0.0)).min(STRETCH_MAX),
-        false => 1.0,
-    };
+    let stretch = stretch(rates, tracker, load);
     let drawn = (splitmix64(seed) >> 11) as f64 / (1_u64 << 53) as f64;
     let jitter = 1.0 - JITTER + 2.0 * JITTER * drawn;
     let nanos = rates.interval.as_nanos() as f64 * stretch * jitter;

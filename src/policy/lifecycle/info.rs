@@ -80,6 +80,8 @@ pub struct SystemInfo {
     /// Required modules that are desired up and do not run, although none has failed: without
     /// them it is degraded too.
     pub missing: Vec<ModuleId>,
+    /// Other modules that wait for what they need: the status is as without them.
+    pub waiting_optional: Vec<ModuleId>,
     /// Required modules that were stopped on request: without them it is degraded too.
     pub stopped: Vec<ModuleId>,
     /// Other modules that were stopped on request: the status is as without them.
@@ -98,6 +100,8 @@ pub(super) enum Severity {
     Degraded,
     /// Required, desired up, and not running.
     Missing,
+    /// Desired up and waiting, and the system may be healthy without it.
+    WaitingOptional,
     /// On request.
     Stopped,
     /// On request, and the system may be healthy without it.
@@ -110,6 +114,7 @@ pub(super) enum Severity {
 pub(super) struct StatusCounts {
     degraded: u32,
     missing: u32,
+    waiting_optional: u32,
     stopped: u32,
     stopped_optional: u32,
     failing: u32,
@@ -129,6 +134,7 @@ impl StatusCounts {
                 Severity::None => continue,
                 Severity::Degraded => &mut self.degraded,
                 Severity::Missing => &mut self.missing,
+                Severity::WaitingOptional => &mut self.waiting_optional,
                 Severity::Stopped => &mut self.stopped,
                 Severity::StoppedOptional => &mut self.stopped_optional,
                 Severity::Failing => &mut self.failing,
@@ -246,6 +252,7 @@ impl Lifecycle {
             failing: of(Severity::Failing, self.tally.failing),
             degraded: of(Severity::Degraded, self.tally.degraded),
             missing: of(Severity::Missing, self.tally.missing),
+            waiting_optional: of(Severity::WaitingOptional, self.tally.waiting_optional),
             stopped: of(Severity::Stopped, self.tally.stopped),
             stopped_optional: of(Severity::StoppedOptional, self.tally.stopped_optional),
             starting: status == Status::Starting,
@@ -281,6 +288,7 @@ impl Lifecycle {
             (State::Waiting | State::Starting | State::Stopping, _) if required => {
                 Severity::Missing
             }
+            (State::Waiting, _) => Severity::WaitingOptional,
             _ => Severity::None,
         };
         let before = core::mem::replace(&mut slot.severity, severity);

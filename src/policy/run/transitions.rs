@@ -3,11 +3,13 @@
 
 use core::time::Duration;
 
+use mainstay_process::Probe;
+
 use super::{
-    CLEAN_UP_MAX, CLEAN_UP_SHARE, DRAIN_TIMEOUT, Exit, KILL_RETRY_INTERVAL, Kind, ModuleSpec,
-    MonoTime, READINESS_INTERVAL_MAX, READINESS_INTERVAL_MIN, Readiness, ReadinessCheck, RunEffect,
-    RunEnd, RunMachine, RunPhase, RunReport, RunReportKind, StartFailure, StartStep, StartingRun,
-    StopTarget, StopTrigger, StoppingRun,
+    CLEAN_UP_MAX, CLEAN_UP_SHARE, COMMAND_CONFIRMATION, DRAIN_TIMEOUT, Exit, KILL_RETRY_INTERVAL,
+    Kind, ModuleSpec, MonoTime, READINESS_INTERVAL_MAX, READINESS_INTERVAL_MIN, Readiness,
+    ReadinessCheck, RunEffect, RunEnd, RunMachine, RunPhase, RunReport, RunReportKind,
+    StartFailure, StartStep, StartingRun, StopTarget, StopTrigger, StoppingRun,
 };
 
 impl RunMachine {
@@ -146,23 +148,36 @@ impl RunMachine {
         };
     }
 
-    pub(super) fn probed(&mut self, now: MonoTime, ok: bool) {
-        let RunPhase::Starting(StartingRun { look, .. }) = &mut self.actual else {
+    pub(super) fn probed(&mut self, spec: &ModuleSpec, now: MonoTime, ok: bool) {
+        let RunPhase::Starting(starting) = &mut self.actual else {
             return;
         };
         if let ReadinessCheck::Polling {
             pause,
             in_flight: true,
+            confirms,
             ..
-        } = *look
+        } = starting.look
         {
-            let longer = (pause * 2).min(READINESS_INTERVAL_MAX);
-            *look = match ok {
-                true => ReadinessCheck::Reported(true),
+            let is_command = matches!(spec.readiness, Readiness::Probe(Probe::Exec(_)));
+            let confirmed_at = now.after(COMMAND_CONFIRMATION);
+            let is_final = confirms
+                || !is_command
+                || starting.in_startup
+                || confirmed_at >= starting.ready_deadline;
+            starting.look = match ok {
+                true if is_final => ReadinessCheck::Reported(true),
+                true => ReadinessCheck::Polling {
+                    next: confirmed_at,
+                    pause,
+                    in_flight: false,
+                    confirms: true,
+                },
                 false => ReadinessCheck::Polling {
                     next: now.after(pause),
-                    pause: longer,
+                    pause: (pause * 2).min(READINESS_INTERVAL_MAX),
                     in_flight: false,
+                    confirms: false,
                 },
             };
         }
@@ -365,11 +380,13 @@ impl RunMachine {
                 next,
                 pause,
                 in_flight: false,
+                confirms,
             } if now >= next => {
                 let look = ReadinessCheck::Polling {
                     next,
                     pause,
                     in_flight: true,
+                    confirms,
                 };
                 self.actual = RunPhase::Starting(StartingRun { look, ..starting });
                 Some(RunEffect::Probe {
@@ -471,6 +488,7 @@ impl ReadinessCheck {
             next: now,
             pause: READINESS_INTERVAL_MIN,
             in_flight: false,
+            confirms: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Owns the stories of both conditions. Never repeats the table.
 
 use super::*;
+use crate::run::COMMAND_CONFIRMATION;
 
 #[test]
 fn a_run_is_ready_when_it_says_so_and_its_startup_probes_succeeded_once() {
@@ -48,4 +49,47 @@ fn a_run_is_ready_when_it_says_so_and_its_startup_probes_succeeded_once() {
         }
         assert_eq!(told(&effects), [RunReportKind::Ready]);
     }
+}
+
+/// Another process may answer a command, and one that finds its port taken ends soon.
+#[test]
+fn a_command_has_to_succeed_twice_with_the_process_alive_between() {
+    let spec = ModuleSpec {
+        readiness: Readiness::Probe(Probe::Exec(["pg_isready".into()].into())),
+        ..module("m")
+    };
+    let probed = |ok| RunEvent::Probed { generation: G, ok };
+    let probe = [RunEffect::Probe {
+        generation: G,
+        startup: false,
+    }];
+    let begin = || {
+        let mut module = RunMachine::new();
+        step(&mut module, &spec, MonoTime(0), RUN);
+        step(&mut module, &spec, MonoTime(0), SPAWNED);
+        assert_eq!(step(&mut module, &spec, MonoTime(0), probed(true)), []);
+        module
+    };
+    let mut module = begin();
+    let next = module.deadline().expect("the confirmation");
+    assert_eq!(next, MonoTime(0).after(COMMAND_CONFIRMATION));
+    assert_eq!(step(&mut module, &spec, next, RunEvent::TimerFired), probe);
+    let ready = step(&mut module, &spec, next, probed(true));
+    assert_eq!(told(&ready), [RunReportKind::Ready]);
+    // It ended instead: it was never ready.
+    let mut module = begin();
+    let exit = RunEvent::Exited {
+        generation: G,
+        exit: Exit::Code(1),
+    };
+    let end = step(&mut module, &spec, MonoTime(0).after(MS(100)), exit);
+    assert!(!told(&end).contains(&RunReportKind::Ready), "{end:?}");
+    // A failure in between begins again, and the end of the time to start does not wait for it.
+    let mut module = begin();
+    assert_eq!(step(&mut module, &spec, next, RunEvent::TimerFired), probe);
+    assert_eq!(step(&mut module, &spec, next, probed(false)), []);
+    let late = MonoTime(0).after(spec.startup_timeout - MS(100));
+    assert_eq!(step(&mut module, &spec, late, RunEvent::TimerFired), probe);
+    let ready = step(&mut module, &spec, late, probed(true));
+    assert_eq!(told(&ready), [RunReportKind::Ready]);
 }

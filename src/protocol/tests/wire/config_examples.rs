@@ -107,6 +107,7 @@ pub(crate) fn all() -> Vec<Example> {
             text: None,
             watch_ms: Some(30_000),
         }),
+        again: history().plans.pop(),
         preview: Some(plan()),
     };
     vec![

@@ -542,6 +542,7 @@ fn module() -> ModuleView {
             ran_ms: Some(3_250),
             text: "exit code 1".to_owned(),
         }),
+        probes_stretched_ms: Some(23_000),
         suspended_by: Some("SIGSTOP".to_owned()),
         output_dropped_bytes: 512,
     }

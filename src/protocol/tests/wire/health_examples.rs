@@ -34,6 +34,7 @@ pub(crate) fn health(system: SystemView) -> SystemHealth {
             health: HealthStatus::Degraded,
             failures: 2,
             response_ms: Some(3),
+            stretched_ms: Some(23_000),
             paused: Some("a debugger holds its main process".to_owned()),
             output: Some("no answer".to_owned()),
         }],
