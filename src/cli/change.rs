@@ -14,6 +14,7 @@ use mainstay_protocol::{ModuleView, RequestError};
 use super::args::{ChangeArgs, GlobalArgs, StartArgs};
 use super::error::CliError;
 use super::progress::Progress;
+use super::run::after_a_moment;
 use super::status::state_colour;
 use super::system_locator::SystemLocator;
 use super::table::TextTable;
@@ -51,10 +52,6 @@ impl ChangeVerb {
 
 /// Modules that are changed at a time; the runtime works on 64 requests of a connection at once.
 const TOGETHER_MAX: usize = 32;
-
-/// How long a task that was started may take to end before it is said that it runs.
-const TASK_MOMENT: Duration = Duration::from_secs(1);
-const TASK_POLL: Duration = Duration::from_millis(20);
 
 /// Starts modules; with `wait`, returns when the tasks among them are done.
 pub(crate) fn start(args: &StartArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
@@ -211,8 +208,15 @@ fn send(
     client.change_all(change.method(), &params, |index, result| {
         progress.clear();
         let shown = result.map(|result| {
-            let result = at_rest(instance, change, args, result);
-            let shown = show(&result, args, begun.elapsed(), screen);
+            let is_asked = change != ChangeVerb::Stop && !args.no_wait && !args.dry_run;
+            let result = match is_asked {
+                true => ChangeResult {
+                    module: after_a_moment(instance, result.module),
+                    ..result
+                },
+                false => result,
+            };
+            let shown = show(change, &result, args, begun.elapsed(), screen);
             (result, shown)
         });
         match on_result(index, shown) {
@@ -222,36 +226,6 @@ fn send(
         }
     })?;
     failure.map_or(Ok(code), Err)
-}
-
-/// A task that was started is given a moment to end: that it runs says little of it.
-#[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-fn at_rest(
-    instance: &SystemLocator,
-    change: ChangeVerb,
-    args: &ChangeArgs,
-    mut result: ChangeResult,
-) -> ChangeResult {
-    let runs = |module: &ModuleView| {
-        module.kind == ModuleKind::Task
-            && matches!(module.state, ModuleState::Starting | ModuleState::Running)
-    };
-    let is_asked = change != ChangeVerb::Stop && !args.no_wait && !args.dry_run;
-    if !is_asked || !runs(&result.module) {
-        return result;
-    }
-    let Ok(mut client) = instance.connect() else {
-        return result; // it is stopping
-    };
-    let by = begin() + TASK_MOMENT;
-    while runs(&result.module) && begin() < by {
-        std::thread::sleep(TASK_POLL);
-        match client.module(&result.module.module) {
-            Ok(module) => result.module = module,
-            Err(_) => break,
-        }
-    }
-    result
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
@@ -276,13 +250,14 @@ fn params(module: &str, args: &ChangeArgs, dry_run: bool) -> ChangeParams {
 
 /// Prints a result; returns its exit code.
 fn show(
+    change: ChangeVerb,
     result: &ChangeResult,
     args: &ChangeArgs,
     took: Duration,
     screen: Terminal,
 ) -> Result<CliExitCode, CliError> {
     if !args.json {
-        terminal::print_text(&render(result, args, took, screen))?;
+        terminal::print_text(&render(change, result, args, took, screen))?;
     }
     let waited = !args.dry_run && !args.no_wait;
     let overtaken = result.overtaken_by.is_some();
@@ -323,7 +298,13 @@ fn has_failed(module: &ModuleView) -> bool {
     matches!(module.state, ModuleState::Failed | ModuleState::Backoff)
 }
 
-fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Terminal) -> String {
+fn render(
+    change: ChangeVerb,
+    result: &ChangeResult,
+    args: &ChangeArgs,
+    took: Duration,
+    screen: Terminal,
+) -> String {
     let mut out = String::new();
     let mut table = TextTable::new(result.steps.len(), [false; 3]);
     for step in &result.steps {
@@ -348,9 +329,28 @@ fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Term
             state(&mut out, &result.module, took, screen);
             out.push_str(&format!(": overtaken, {}\n", format::single_line(other)));
         }
+        None if change == ChangeVerb::Stop && is_untouched(result) => {
+            out.push_str(&was_down(&result.module));
+        }
         None => out.push_str(&outcome(&result.module, took, screen)),
     }
     out
+}
+
+/// Whether a stop found its module down, after a run.
+fn is_untouched(result: &ChangeResult) -> bool {
+    let module = &result.module;
+    let mut steps = result.steps.iter();
+    let is_own = steps.any(|step| step.module == module.module);
+    !is_own && module.state == ModuleState::Stopped && module.last_exit.is_some()
+}
+
+/// That there was nothing to stop, and what the stop changes.
+fn was_down(module: &ModuleView) -> String {
+    let name = format::single_line(&module.module);
+    let end = module_details::reason_text(module);
+    let end = end.map_or_else(String::new, |end| format!(" ({end})"));
+    format!("{name} was down already{end}; it is not started again\n")
 }
 
 fn state(out: &mut String, module: &ModuleView, took: Option<Duration>, screen: Terminal) {
@@ -430,6 +430,7 @@ mod tests {
             ..result()
         };
         render(
+            ChangeVerb::Restart,
             &reached,
             args,
             Duration::from_millis(2500),
@@ -453,6 +454,7 @@ storage is in backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` t
     fn an_overtaken_change_names_the_request_that_overtook_it() {
         let waited = Duration::from_secs(2);
         let text = render(
+            ChangeVerb::Restart,
             &result(),
             &changed(false, false),
             waited,
@@ -477,12 +479,25 @@ storage is in backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` t
             ..result()
         };
         let text = render(
+            ChangeVerb::Restart,
             &nothing,
             &changed(true, false),
             Duration::ZERO,
             Terminal::default(),
         );
         assert_eq!(text, "nothing would happen\n");
+    }
+
+    #[test]
+    fn a_stop_of_what_has_failed_says_that_it_was_down() {
+        let mut failed = result();
+        (failed.steps, failed.overtaken_by) = (Vec::new(), None);
+        failed.module.state = ModuleState::Stopped;
+        failed.module.reason = Some("exit code 17".to_owned());
+        let (args, took) = (changed(false, false), Duration::ZERO);
+        let text = render(ChangeVerb::Stop, &failed, &args, took, Terminal::default());
+        let expected = "storage was down already (exit code 17); it is not started again\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Never ends the task: an interrupted `run` leaves it to the runtime.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
@@ -125,17 +125,26 @@ fn ended(
     client: &mut Client,
     before: &ModuleView,
 ) -> Result<Option<ModuleView>, CliError> {
-    let now = match client.module(&before.module) {
+    let now = look(instance, client, &before.module)?;
+    Ok(now.filter(|now| is_over(now, before.generation)))
+}
+
+/// A module as it is; None: the runtime is being replaced, or all stops.
+fn look(
+    instance: &SystemLocator,
+    client: &mut Client,
+    module: &str,
+) -> Result<Option<ModuleView>, CliError> {
+    match client.module(module) {
         Err(ClientError::Closed { .. }) => {
             *client = instance.connect_again()?;
-            return Ok(None);
+            Ok(None)
         }
         Err(ClientError::Refused(refusal)) if refusal.data.code == ErrorCode::ShuttingDown => {
-            return Ok(None);
+            Ok(None)
         }
-        now => now?,
-    };
-    Ok(is_over(&now, before.generation).then_some(now))
+        now => Ok(Some(now?)),
+    }
 }
 
 /// Whether a run later than `generation` is over, or will not come.
@@ -147,8 +156,65 @@ pub(crate) fn is_over(now: &ModuleView, generation: u64) -> bool {
     }
 }
 
+/// How a person waits for a task: how often it is looked at, and for how long at most.
+struct TaskWait {
+    interval: Duration,
+    limit: Option<Duration>,
+}
+
+impl TaskWait {
+    /// Until it is there, however long that takes.
+    const LONG: TaskWait = TaskWait {
+        interval: QUIET,
+        limit: None,
+    };
+
+    /// How long a task that was started may take to end before it is said that it runs.
+    const MOMENT: TaskWait = TaskWait {
+        interval: Duration::from_millis(20),
+        limit: Some(Duration::from_secs(1)),
+    };
+
+    /// Waits until a module is as asked; None: it was not within the limit.
+    #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
+    fn until(
+        self,
+        instance: &SystemLocator,
+        client: &mut Client,
+        module: &str,
+        is: impl Fn(&ModuleView) -> bool,
+    ) -> Result<Option<ModuleView>, CliError> {
+        let begun = Instant::now();
+        loop {
+            if let Some(now) = look(instance, client, module)?.filter(&is) {
+                return Ok(Some(now));
+            }
+            if self.limit.is_some_and(|limit| begun.elapsed() >= limit) {
+                return Ok(None);
+            }
+            std::thread::sleep(self.interval);
+        }
+    }
+}
+
+/// A task that was started is given a moment to end: that it runs says little of it.
+pub(crate) fn after_a_moment(instance: &SystemLocator, module: ModuleView) -> ModuleView {
+    let runs = |module: &ModuleView| {
+        module.kind == ModuleKind::Task
+            && matches!(module.state, ModuleState::Starting | ModuleState::Running)
+    };
+    if !runs(&module) {
+        return module;
+    }
+    let Ok(mut client) = instance.connect() else {
+        return module; // it is stopping
+    };
+    let rests = |module: &ModuleView| !runs(module);
+    let rested = TaskWait::MOMENT.until(instance, &mut client, &module.module, rests);
+    rested.ok().flatten().unwrap_or(module)
+}
+
 /// Waits until the run of a task is over.
-#[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
 pub(crate) fn wait_for_end(
     instance: &SystemLocator,
     client: &mut Client,
@@ -157,16 +223,9 @@ pub(crate) fn wait_for_end(
     let name = format::single_line(&task.module);
     let _progress = Progress::start(format!("waiting until {name} is done"));
     let before = task.generation.saturating_sub(1);
-    loop {
-        let at_start = ModuleView {
-            generation: before,
-            ..task.clone()
-        };
-        if let Some(end) = ended(instance, client, &at_start)? {
-            return Ok(end);
-        }
-        std::thread::sleep(QUIET);
-    }
+    let is_at_end = |now: &ModuleView| is_over(now, before);
+    let end = TaskWait::LONG.until(instance, client, &task.module, is_at_end)?;
+    Ok(end.unwrap_or_else(|| task.clone()))
 }
 
 /// The exit code of the task as a shell has it, or why there is none.

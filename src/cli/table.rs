@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::terminal::{AnsiColour, Terminal};
+use super::wrapping::break_words;
 
 /// The text and the colour of one cell.
 pub(crate) type Cell<'a> = (Cow<'a, str>, Option<AnsiColour>);
@@ -129,27 +130,8 @@ pub(crate) fn wrap(text: &str, room: usize) -> Vec<Cow<'_, str>> {
         return vec![Cow::Borrowed(text)];
     }
     let room = room.max(1);
-    let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
-    for word in text.split(' ') {
-        let width = columns(word);
-        if used > 0 && used + 1 + width <= room {
-            line.push(' ');
-            used += 1;
-        } else if used > 0 {
-            lines.push(Cow::Owned(std::mem::take(&mut line)));
-            used = 0;
-        }
-        for character in word.chars() {
-            if used == room {
-                lines.push(Cow::Owned(std::mem::take(&mut line)));
-                used = 0;
-            }
-            line.push(character);
-            used += 1;
-        }
-    }
-    lines.push(Cow::Owned(line));
-    lines
+    let lines = break_words(text, (room, room), true).into_iter();
+    lines.map(Cow::Owned).collect()
 }
 
 #[cfg(test)]

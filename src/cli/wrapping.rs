@@ -29,28 +29,54 @@ pub(crate) fn wrap_line(out: &mut String, line: &str, width: usize, indent: usiz
     }
     // Where the text beside the indentation would be too narrow there is none.
     let indent = if indent + indent < width { indent } else { 0 };
-    let (mut used, mut gap, mut is_first) = (0, 0, true);
-    for word in text.split(' ') {
+    let lines = break_words(text, (width, width - indent), false);
+    for (n, part) in lines.iter().enumerate() {
+        if n > 0 {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent));
+        }
+        out.push_str(part);
+    }
+    out.push_str(&line[text.len()..]);
+}
+
+/// Breaks a text between words: into a first line of `first` columns, and others of `rest`. A word
+/// that is wider than its line stands alone; with `cuts` it is broken too.
+pub(crate) fn break_words(text: &str, (first, rest): (usize, usize), cuts: bool) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    let (mut room, mut used, mut gap) = (first, 0, 0);
+    let mut has_word = false;
+    for (n, word) in text.split(' ').enumerate() {
         // Spaces in a row, which align something, are empty words.
-        gap += usize::from(!is_first);
-        is_first = false;
+        gap += usize::from(n > 0);
         if word.is_empty() {
             continue;
         }
         let columns = visible(word);
-        if used > indent && used + gap + columns > width {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent));
-            used = indent;
+        if has_word && used + gap + columns > room {
+            lines.push(std::mem::take(&mut line));
+            (room, used) = (rest, 0);
         } else {
-            out.extend(std::iter::repeat_n(' ', gap));
+            line.extend(std::iter::repeat_n(' ', gap));
             used += gap;
         }
-        out.push_str(word);
-        used += columns;
-        gap = 0;
+        if cuts && columns > room {
+            for character in word.chars() {
+                if used >= room {
+                    lines.push(std::mem::take(&mut line));
+                    (room, used) = (rest, 0);
+                }
+                line.push(character);
+                used += 1;
+            }
+        } else {
+            line.push_str(word);
+            used += columns;
+        }
+        (gap, has_word) = (0, true);
     }
-    out.push_str(&line[text.len()..]);
+    lines.push(line);
+    lines
 }
 
 /// A line of a file with its number, or the mark below it: they stay as they are.
