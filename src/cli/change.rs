@@ -448,6 +448,13 @@ storage is in backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` t
 ";
         assert_eq!(said(&changed(false, false)), expected);
         assert!(said(&changed(false, true)).contains("storage is in backoff (pid 4711): exit"));
+        let mut again = result().module;
+        (again.state, again.attempts) = (ModuleState::Running, 1);
+        let text = outcome(&again, None, Terminal::default());
+        assert!(
+            text.contains(" again; it ended before: exit code 1"),
+            "{text}"
+        );
     }
 
     #[test]

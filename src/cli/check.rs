@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use mainstay_policy::spec::Kind;
+use mainstay_policy::spec::{Kind, Readiness};
+use mainstay_process::Probe;
 use mainstay_protocol::enums::CliExitCode;
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use super::error::CliError;
 use super::machine_checks::check_machine;
 use super::{format, terminal};
 use crate::config::{self, ConfigSources, Configuration, Problem, Problems};
+use crate::import::owned_probe::owned_probe_of;
 
 pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     if args.schema {
@@ -24,6 +26,7 @@ pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, 
         Ok(configuration) => {
             let mut warnings = self::warnings(&configuration);
             warnings.extend(check_machine(&configuration));
+            warnings.extend(foreign_answers(&configuration));
             if args.json {
                 terminal::print_json(&CheckReport::passed(&configuration, &warnings))?;
             } else {
@@ -55,6 +58,23 @@ pub(super) fn warnings(configuration: &Configuration) -> Vec<String> {
         format::single_line(&format!("{place}{}{hint}", problem.message)).into_owned()
     };
     warnings.map(line).collect()
+}
+
+/// Modules whose `ready` is a command that another program on their port would answer as well.
+fn foreign_answers(configuration: &Configuration) -> Vec<String> {
+    let modules = configuration.modules.iter();
+    let found = modules.filter_map(|(spec, _)| {
+        let Readiness::Probe(Probe::Exec(argv)) = &spec.readiness else {
+            return None;
+        };
+        let own = owned_probe_of(argv)?;
+        Some(format!(
+            "module.{}.ready is a command, which cannot tell whose answer it gets; {own} counts \
+             only while the module itself has the port",
+            spec.name
+        ))
+    });
+    found.collect()
 }
 
 /// The result in JSON.
@@ -152,6 +172,22 @@ mod tests {
         let expected =
             "configuration ok: 2 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_command_that_another_program_would_answer_is_a_warning() {
+        let found = |ready: &str| {
+            let text = format!("[module.pg]\ncommand = [\"pg\"]\nready = {ready}\n");
+            foreign_answers(&load(&text).expect("good"))
+        };
+        let warned = found("{ exec = [\"sh\", \"-c\", \"pg_isready -p 5433\"] }");
+        assert!(
+            warned[0].contains("{ tcp = \"127.0.0.1:5433\" } counts"),
+            "{warned:?}"
+        );
+        assert_eq!(found("{ exec = [\"pg_isready\"] }").len(), 1);
+        assert_eq!(found("{ exec = [\"./ready\"] }").len(), 0);
+        assert_eq!(found("{ tcp = \"127.0.0.1:5432\" }").len(), 0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod compose;
 mod draft;
 mod ini;
 mod interpolation;
-mod owned_probe;
+pub(crate) mod owned_probe;
 mod pm2;
 mod process_compose;
 mod procfile;

@@ -47,6 +47,16 @@ pub(crate) fn owned_probe(command: &str) -> Option<String> {
     }
 }
 
+/// The same for the words of a command; what a shell runs is looked at as it would be.
+pub(crate) fn owned_probe_of(argv: &[String]) -> Option<String> {
+    match argv {
+        [shell, option, command] if shell.ends_with("sh") && option.ends_with('c') => {
+            owned_probe(command)
+        }
+        words => owned_probe(&words.join(" ")),
+    }
+}
+
 fn unquoted(word: &str) -> &str {
     word.trim_matches(['"', '\''])
 }

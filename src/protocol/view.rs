@@ -201,7 +201,8 @@ pub struct SystemView {
     pub name: String,
     /// How it is.
     pub status: SystemStatus,
-    /// Why it is not healthy, and what was stopped on request; null when there is neither.
+    /// Why it is not healthy, what was stopped on request, and what waits and is not required; null
+    /// when there is none of these.
     pub reason: Option<String>,
     /// Required modules that failed.
     pub failing_modules: Vec<String>,

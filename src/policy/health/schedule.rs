@@ -76,6 +76,11 @@ mod tests {
         let liveness = rates(ProbeRole::Liveness, true);
         let mut tracker = ProbeTracker::new(3, 1);
         tracker.record(Health::Healthy);
+        assert_eq!(stretch(&liveness, &tracker, 1.0), 2.0);
+        assert_eq!(
+            stretch(&rates(ProbeRole::Liveness, false), &tracker, 1.0),
+            1.0
+        );
         for (load, stretch) in [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (3.0, 4.0), (1e9, 4.0)] {
             for seed in 0..100 {
                 let pause = pause(&liveness, &tracker, load, seed).as_secs_f64();
