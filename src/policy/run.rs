@@ -19,8 +19,8 @@ pub use mainstay_process::{Exit, StartFailure, StartStep};
 
 use transitions::starting;
 
-/// How long a command that checks readiness has to go on to succeed, with the process alive: it may
-/// have been answered by another process, and one that finds its port taken ends within this time.
+/// The age of a process from which on it is ready when a command says so: another process may have
+/// answered, and one that finds its port taken ends within this time.
 pub const COMMAND_CONFIRMATION: Duration = Duration::from_millis(500);
 /// The pause after the first failed readiness check; doubles up to [`READINESS_INTERVAL_MAX`].
 const READINESS_INTERVAL_MIN: Duration = Duration::from_millis(25);
@@ -111,13 +111,13 @@ enum ReadinessCheck {
     At(MonoTime),
     /// Ready when it reports so.
     Reported(bool),
-    /// Ready when a check succeeds: the next check, the pause after it, whether one is in flight,
-    /// and whether that one confirms a success.
+    /// Ready when a check succeeds that ends at `counts_at` or later: the next check, the pause after
+    /// it, whether one is in flight.
     Polling {
         next: MonoTime,
         pause: Duration,
         in_flight: bool,
-        confirms: bool,
+        counts_at: MonoTime,
     },
 }
 
@@ -262,7 +262,7 @@ impl RunMachine {
                 }) => *told = true,
                 _ => {}
             },
-            RunEvent::Probed { ok, .. } => self.probed(spec, now, ok),
+            RunEvent::Probed { ok, .. } => self.probed(now, ok),
             // More time buys nothing for a watchdog: that is fed, or not.
             RunEvent::TimeoutExtended { .. } if self.is_ready() && !self.stopping_reported => {}
             RunEvent::TimeoutExtended { by, .. } | RunEvent::Held { by, .. } => {

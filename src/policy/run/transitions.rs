@@ -148,37 +148,27 @@ impl RunMachine {
         };
     }
 
-    pub(super) fn probed(&mut self, spec: &ModuleSpec, now: MonoTime, ok: bool) {
-        let RunPhase::Starting(starting) = &mut self.actual else {
+    pub(super) fn probed(&mut self, now: MonoTime, ok: bool) {
+        let RunPhase::Starting(StartingRun { look, .. }) = &mut self.actual else {
             return;
         };
         if let ReadinessCheck::Polling {
             pause,
             in_flight: true,
-            confirms,
+            counts_at,
             ..
-        } = starting.look
+        } = *look
         {
-            let is_command = matches!(spec.readiness, Readiness::Probe(Probe::Exec(_)));
-            let confirmed_at = now.after(COMMAND_CONFIRMATION);
-            let is_final = confirms
-                || !is_command
-                || starting.in_startup
-                || confirmed_at >= starting.ready_deadline;
-            starting.look = match ok {
-                true if is_final => ReadinessCheck::Reported(true),
-                true => ReadinessCheck::Polling {
-                    next: confirmed_at,
-                    pause,
-                    in_flight: false,
-                    confirms: true,
-                },
-                false => ReadinessCheck::Polling {
-                    next: now.after(pause),
-                    pause: (pause * 2).min(READINESS_INTERVAL_MAX),
-                    in_flight: false,
-                    confirms: false,
-                },
+            let (next, pause) = match ok {
+                true if now >= counts_at => return *look = ReadinessCheck::Reported(true),
+                true => (counts_at, pause),
+                false => (now.after(pause), (pause * 2).min(READINESS_INTERVAL_MAX)),
+            };
+            *look = ReadinessCheck::Polling {
+                next,
+                pause,
+                in_flight: false,
+                counts_at,
             };
         }
     }
@@ -361,7 +351,7 @@ impl RunMachine {
         }
         if ready && spec.has_startup_probes && !in_startup {
             self.actual = RunPhase::Starting(StartingRun {
-                look: ReadinessCheck::polling(now),
+                look: ReadinessCheck::polling(now, now),
                 in_startup: true,
                 ..starting
             });
@@ -380,13 +370,13 @@ impl RunMachine {
                 next,
                 pause,
                 in_flight: false,
-                confirms,
+                counts_at,
             } if now >= next => {
                 let look = ReadinessCheck::Polling {
                     next,
                     pause,
                     in_flight: true,
-                    confirms,
+                    counts_at,
                 };
                 self.actual = RunPhase::Starting(StartingRun { look, ..starting });
                 Some(RunEffect::Probe {
@@ -470,7 +460,12 @@ pub(super) fn starting(
         _ if spec.kind == Kind::Task => ReadinessCheck::At(now),
         Readiness::Started => ReadinessCheck::At(now),
         Readiness::Settle(span) => ReadinessCheck::At(now.after(*span)),
-        Readiness::Probe(_) => ReadinessCheck::polling(now),
+        Readiness::Probe(Probe::Exec(_)) => {
+            let confirmed_at = Some(now.after(COMMAND_CONFIRMATION));
+            let counts_at = confirmed_at.filter(|at| *at < ready_deadline);
+            ReadinessCheck::polling(now, counts_at.unwrap_or(now))
+        }
+        Readiness::Probe(_) => ReadinessCheck::polling(now, now),
         Readiness::Notify | Readiness::Log(_) | Readiness::Fd(_) => ReadinessCheck::Reported(told),
     };
     RunPhase::Starting(StartingRun {
@@ -483,12 +478,12 @@ pub(super) fn starting(
 }
 
 impl ReadinessCheck {
-    fn polling(now: MonoTime) -> ReadinessCheck {
+    fn polling(now: MonoTime, counts_at: MonoTime) -> ReadinessCheck {
         ReadinessCheck::Polling {
             next: now,
             pause: READINESS_INTERVAL_MIN,
             in_flight: false,
-            confirms: false,
+            counts_at,
         }
     }
 }
