@@ -25,7 +25,7 @@ use crate::actors::event_recorder::{EventBuilder, EventRecorder};
 use crate::actors::features;
 use crate::actors::holder_setup;
 use crate::actors::log_followers::LogFollowers;
-use crate::actors::recorded_exits;
+use crate::actors::recorded_exits::{self, KnownExits};
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
 pub(crate) use crate::actors::upgrade::ProgramVersions;
@@ -314,12 +314,7 @@ impl BuiltRuntime {
         }
         let returned = world.setup.is_some();
         record_start(&ctx, &world, returned);
-        let ended = world.instances.iter().filter(|known| known.exit.is_some());
-        let ended = ended.filter_map(|known| {
-            let module = ctx.find_instance(&known.instance)?;
-            Some((module, known.generation))
-        });
-        recorded_exits::find(&ctx, ended.collect()).await;
+        recorded_exits::find(&ctx, known_exits(&ctx, &world.instances)).await;
         if !returned {
             // Of modules that are no more.
             let _there_were_none = fs::remove_dir_all(settings_files::folder(&ctx.configuration()));
@@ -496,6 +491,18 @@ fn journal_settings(os: &Arc<dyn Os>) -> JournalSettings {
         keeper: Some(WatermarkKeeper::new(keep)),
         ..JournalSettings::new(machine::boot_id(), os.wall_clock(), os.now().0)
     }
+}
+
+fn known_exits(ctx: &RuntimeContext, instances: &[InstanceInfo]) -> Vec<KnownExits> {
+    let known = instances.iter().filter_map(|known| {
+        let is_known = known.exit.is_some() || !known.earlier.is_empty();
+        is_known.then_some(KnownExits {
+            module: ctx.find_instance(&known.instance)?,
+            ended: known.exit.map(|_| known.generation),
+            earlier: known.earlier.clone(),
+        })
+    });
+    known.collect()
 }
 
 fn record_start(ctx: &RuntimeContext, world: &TakeoverState, returned: bool) {

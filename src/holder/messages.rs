@@ -7,7 +7,7 @@
 //! the first byte of the frame that announces them (`fds` counts them).
 
 use mainstay_process::{
-    ActivationSocket, Exit, Instance, ProcessEvent, RunLimits, Signal, SpawnRequest,
+    ActivationSocket, EarlierExit, Exit, Instance, ProcessEvent, RunLimits, Signal, SpawnRequest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -431,4 +431,8 @@ pub struct InstanceInfo {
     /// How that run ended, if it did. The whole of it is reported after the takeover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// How the runs before it ended, the last few: a runtime may start the next run and be gone
+    /// before it has written down how the last one ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierExit>,
 }

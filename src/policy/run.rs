@@ -111,8 +111,8 @@ enum ReadinessCheck {
     At(MonoTime),
     /// Ready when it reports so.
     Reported(bool),
-    /// Ready when a check succeeds that ends at `counts_at` or later: the next check, the pause after
-    /// it, whether one is in flight.
+    /// Ready when a check succeeds that ends at `counts_at` or later: the next check, the pause
+    /// after it, whether one is in flight.
     Polling {
         next: MonoTime,
         pause: Duration,

@@ -24,7 +24,7 @@ pub use instance::{Instance, InvalidInstance};
 pub use limits::{CPU_SET_WORDS, CpuSet};
 pub use limits::{Limits, RunLimits};
 pub use probe::{ListenerOwner, Probe, ProbeRole};
-pub use process_event::{Exited, ProcessEvent, ProcessEventKind, TreeProcess};
+pub use process_event::{EarlierExit, Exited, ProcessEvent, ProcessEventKind, TreeProcess};
 pub use signal::Signal;
 pub use spawn_request::{
     ActivationSocket, Credentials, Isolation, Output, SpawnRequest, StdStream, Stdin,

@@ -128,6 +128,15 @@ pub struct TreeProcess {
     pub command: String,
 }
 
+/// How a run ended that is not the last one of its instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierExit {
+    /// The run.
+    pub generation: u64,
+    /// How it ended, without what it wrote.
+    pub exited: Exited,
+}
+
 /// How a main process ended, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {

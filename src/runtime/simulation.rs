@@ -341,6 +341,7 @@ fn takeover_state(
             start_time: 1,
             record: machine.saved_record(instance),
             exit: exit.map(|(_, exited)| exited.exit),
+            earlier: Vec::new(),
         }
     });
     TakeoverState {

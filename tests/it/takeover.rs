@@ -387,3 +387,35 @@ fn no_takeover_is_noticed_by_modules_or_by_those_who_follow() {
         sum(6)
     );
 }
+
+/// The next run starts before the end of the last one is written down: nothing waits for a disk.
+#[test]
+fn ends_that_a_runtime_had_no_time_to_write_down_are_told_once_by_the_next() {
+    let daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));
+    let runtime = daemon.status().pid;
+    let first = daemon.module("it").generation;
+    let journal = rusqlite::Connection::open(daemon.path("state/journal.db")).expect("a journal");
+    journal.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    for generation in first..first + 2 {
+        kill(daemon.module("it").pid.expect("it runs"), libc::SIGKILL);
+        daemon.until_view("the next run", "it", |view| {
+            view.state == ModuleState::Running && view.generation > generation
+        });
+    }
+    kill(runtime, libc::SIGKILL);
+    journal.execute_batch("ROLLBACK").expect("no lock");
+    daemon.wait("the next runtime", || {
+        (runtime_at_holder(&daemon)? != runtime).then_some(())
+    });
+    kill(daemon.module("it").pid.expect("it runs"), libc::SIGKILL);
+    let ends = || {
+        let events = daemon.events("it");
+        let ends = events
+            .iter()
+            .filter(|one| one.kind == EventKind::ModuleExited);
+        let ends: Vec<Option<u64>> = ends.map(|one| one.generation).collect();
+        (ends.len() >= 3).then_some(ends)
+    };
+    let expected = (first..first + 3).map(Some).collect::<Vec<_>>();
+    assert_eq!(daemon.wait("the third end", ends), expected);
+}

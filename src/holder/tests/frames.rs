@@ -11,9 +11,9 @@ use mainstay_holder::messages::{
     InstanceSockets, LimitRequest, LiveSetup, TakeoverState, UpgradeReport, UpgradeState, VERSION,
 };
 use mainstay_process::{
-    ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
-    ProcessEventKind, RunLimits, Signal, SpawnRequest, StartFailure, StartStep, StdStream, Stdin,
-    TreeProcess,
+    ActivationSocket, Credentials, EarlierExit, Exit, Exited, Instance, Limits, Output,
+    ProcessEvent, ProcessEventKind, RunLimits, Signal, SpawnRequest, StartFailure, StartStep,
+    StdStream, Stdin, TreeProcess,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -270,6 +270,16 @@ fn messages() -> Vec<HolderMessage> {
                 start_time: 8,
                 record: Some("up=1".to_owned()),
                 exit: Some(Exit::Code(1)),
+                earlier: vec![EarlierExit {
+                    generation: 2,
+                    exited: Exited {
+                        pid: 6,
+                        exit: Exit::Code(1),
+                        timed_out: false,
+                        output: String::new(),
+                        at: 10,
+                    },
+                }],
             }],
             sockets: vec![InstanceSockets {
                 instance: web(),

@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
-use mainstay_process::{Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal};
+use mainstay_process::{
+    EarlierExit, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::machines::NotifyState;
 use crate::messages::{HolderMessage, InstanceInfo};
+
+/// Ends that are kept of the runs before the last one.
+const EARLIER_MAX: usize = 4;
 
 /// A run with a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +86,9 @@ pub(super) struct RosterInstance {
     pub(super) record: Option<String>,
     /// How the last run ended, until the next one starts: a runtime may exit before it reads that.
     pub(super) last_exit: Option<Exited>,
+    /// How those before it ended: see [`InstanceInfo::earlier`].
+    #[serde(default)]
+    pub(super) earlier: Vec<EarlierExit>,
     pub(super) notify_state: NotifyState,
     pub(super) forgotten: bool,
 }
@@ -98,6 +106,7 @@ impl RosterInstance {
             phase: InstancePhase::Idle,
             record: None,
             last_exit: None,
+            earlier: Vec::new(),
             notify_state: NotifyState::default(),
             forgotten: false,
         }
@@ -105,11 +114,21 @@ impl RosterInstance {
 
     /// A new run has passed the fence.
     pub(super) fn start(&mut self, generation: u64, deadline: Option<Duration>) {
+        if let Some(exited) = self.last_exit.take() {
+            self.earlier
+                .drain(..self.earlier.len().saturating_sub(EARLIER_MAX - 1));
+            self.earlier.push(EarlierExit {
+                generation: self.generation,
+                exited: Exited {
+                    output: String::new(),
+                    ..exited
+                },
+            });
+        }
         self.generation = generation;
         let mut deferred = DeferredRequests::default();
         deferred.limits.deadline = deadline;
         self.phase = InstancePhase::Starting(deferred);
-        self.last_exit = None;
         self.notify_state = NotifyState::default();
         self.forgotten = false;
     }
@@ -163,6 +182,7 @@ impl RosterInstance {
             start_time: process.map_or(0, |process| process.start_time),
             record: self.record.clone(),
             exit: self.exited().map(|exited| exited.exit),
+            earlier: self.earlier.clone(),
         }
     }
 
