@@ -244,9 +244,10 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
     Bug {
         name: "a new run keeps the status of the last",
         file: "roster/instance.rs",
-        find: "self.last_exit = None; self.notify_state = NotifyState::default();",
-        plant: "self.last_exit = None; if !PLANTED { self.notify_state = \
-                NotifyState::default(); }",
+        find: "self.phase = InstancePhase::Starting(deferred); \
+               self.notify_state = NotifyState::default();",
+        plant: "self.phase = InstancePhase::Starting(deferred); if !PLANTED { \
+                self.notify_state = NotifyState::default(); }",
     },
     Bug {
         name: "a takeover forgets the record",

@@ -10,7 +10,7 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 7] = [
-    ("loop", 5220),
+    ("loop", 5217),
     ("workers", 4450),
     ("spawn", 2340),
     ("reexec", 1622),

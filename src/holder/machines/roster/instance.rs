@@ -114,16 +114,12 @@ impl RosterInstance {
 
     /// A new run has passed the fence.
     pub(super) fn start(&mut self, generation: u64, deadline: Option<Duration>) {
-        if let Some(exited) = self.last_exit.take() {
-            self.earlier
-                .drain(..self.earlier.len().saturating_sub(EARLIER_MAX - 1));
-            self.earlier.push(EarlierExit {
-                generation: self.generation,
-                exited: Exited {
-                    output: String::new(),
-                    ..exited
-                },
-            });
+        if let Some(mut exited) = self.last_exit.take() {
+            exited.output = String::new();
+            let generation = self.generation;
+            self.earlier.push(EarlierExit { generation, exited });
+            let excess = self.earlier.len().saturating_sub(EARLIER_MAX);
+            self.earlier.drain(..excess);
         }
         self.generation = generation;
         let mut deferred = DeferredRequests::default();
