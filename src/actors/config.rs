@@ -111,6 +111,8 @@ pub(crate) enum ReloadReply {
     Unchanged(u64),
     /// The plan of this number is being applied.
     Applied(u64),
+    /// The same, and it is committed as soon as it is in force: no module is watched for it.
+    Committing(u64),
 }
 
 /// Why nothing was applied.

@@ -20,7 +20,7 @@ use super::event_recorder::EventBuilder;
 use super::gateway::{AcceptLoop, GatewayActor, GatewayArgs};
 use super::health::HealthActor;
 use super::lifecycle::replan::Replan;
-use super::lifecycle::{LifecycleActor, LifecycleMsg};
+use super::lifecycle::{AdoptedModule, LifecycleActor, LifecycleMsg};
 use super::module::{self, ModuleActor};
 use super::recovery_trials::RecoveryActor;
 use super::registry::RegistryActor;
@@ -253,9 +253,14 @@ impl RootActorState {
                 self.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Boot);
             }
             Some(mut records) => {
-                let modules = ids.iter().map(|&id| {
+                // Those that a plan which is watched has removed, too: it may have to go back.
+                let planned = self.ctx.planned();
+                let slots = (0_u32..).map(ModuleId).take(planned.slots());
+                let modules = slots.map(|id| {
                     let record = records.remove(&*self.ctx.instance(id)).flatten();
-                    self.adopted_module(id, record)
+                    let module = self.adopted_module(id, record);
+                    let ended = module.ended.filter(|_| planned.plan.has(id));
+                    AdoptedModule { ended, ..module }
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
                 self.ctx.actor_refs.lifecycle.cast(msg);

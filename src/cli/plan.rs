@@ -91,7 +91,12 @@ pub(super) fn show_applied(
     if json {
         terminal::print_json(applied)?;
     } else {
-        terminal::print_text(&result(applied, again))?;
+        let mut text = result(applied, again);
+        if again.is_some() && applied.result != ApplyResult::RolledBack {
+            text += "the files are as they were: `mainstay plan` shows what they would change, \
+                     the next start applies it\n";
+        }
+        terminal::print_text(&text)?;
     }
     Ok(match applied.result {
         ApplyResult::RolledBack => CliExitCode::Failed,
@@ -116,7 +121,7 @@ fn result(applied: &ConfigApplied, again: Option<u64>) -> String {
                      back when a module that it touched fails\n"
                 )
             }
-            _ => format!("plan {plan} is applied\n"),
+            _ => format!("plan {plan} is applied; no module is watched for it\n"),
         },
         ApplyResult::Committed => format!("plan {plan} is committed\n"),
         ApplyResult::RolledBack => {

@@ -222,11 +222,12 @@ pub(super) async fn apply(
             return Err(RequestError::new(ErrorCode::Timeout, text));
         }
     };
-    let (plan, result) = match replied {
-        ReloadReply::Unchanged(plan) => (plan, ApplyResult::Unchanged),
-        ReloadReply::Applied(plan) => (plan, ApplyResult::Applied),
+    let period = || ctx.configuration().system.reload_watch.as_millis();
+    let (plan, result, watch) = match replied {
+        ReloadReply::Unchanged(plan) => (plan, ApplyResult::Unchanged, 0),
+        ReloadReply::Applied(plan) => (plan, ApplyResult::Applied, period()),
+        ReloadReply::Committing(plan) => (plan, ApplyResult::Applied, 0),
     };
-    let watch = ctx.configuration().system.reload_watch.as_millis();
     let mut applied = ConfigApplied {
         plan,
         result,

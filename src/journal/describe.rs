@@ -72,6 +72,7 @@ pub fn describe(event: &Event) -> String {
         | EventKind::RuntimeUpgradeFailed
         | EventKind::HolderUpgraded
         | EventKind::HolderUpgradeFailed => upgrade(event, facts),
+        EventKind::HolderReplaced => holder_replaced(facts),
         EventKind::OperationFinished => operation(event, facts) + " " + &operation_result(event),
         EventKind::SystemStatusChanged
         | EventKind::SystemOverloaded
@@ -432,6 +433,16 @@ fn system(event: &Event, facts: PayloadReader<'_>) -> String {
         }
         _ => gap(facts),
     }
+}
+
+fn holder_replaced(facts: PayloadReader<'_>) -> String {
+    let process = |key| {
+        facts
+            .count(key)
+            .map_or_else(String::new, |pid| format!(" (pid {pid})"))
+    };
+    let (now, before) = (process("pid"), process("before"));
+    format!("the holder died{before}; another one goes on in its place{now}, modules went on")
 }
 
 fn upgrade(event: &Event, facts: PayloadReader<'_>) -> String {

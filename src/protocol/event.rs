@@ -121,6 +121,9 @@ wire_enum! {
         HolderUpgraded = "holder.upgraded",
         /// The holder keeps the program before; payload `{from, to, reason}`.
         HolderUpgradeFailed = "holder.upgrade_failed",
+        /// The holder died and another one goes on in its place: no module was touched; payload
+        /// `{pid, before}`: their processes.
+        HolderReplaced = "holder.replaced",
         /// A person or a program asked for an operation; payload `{operation}`: `start`, `stop`,
         /// `restart`; without a module it concerns the whole system. An administrative row.
         OperationRequested = "operation.requested",

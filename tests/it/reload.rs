@@ -357,7 +357,7 @@ fn a_module_that_failed_before_a_rollback_does_not_roll_it_back() {
     assert!(text.starts_with("back to plan 1 of "), "{text}");
     assert!(text.contains("env changed"), "{text}");
     assert!(
-        text.ends_with("plan 3 (plan 1 again) is committed\n"),
+        text.contains("plan 3 (plan 1 again) is committed\nthe files are as they were: "),
         "{text}"
     );
     let history = daemon.cli(&["config", "history"]);

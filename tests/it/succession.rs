@@ -227,6 +227,10 @@ fn a_detached_system_goes_on_and_one_in_the_foreground_ends_unless_it_is_told_ot
         daemon.kill_holder();
         assert_eq!((daemon.run_of("it"), daemon.runtime()), (before, runtime));
     }
+    let told = daemon.0.cli(&["events"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let replaced = told.matches("another one goes on in its place").count();
+    assert_eq!(replaced, 2, "{told}");
 }
 
 /// Children of the holder that have not executed their program: they are the program of the

@@ -301,7 +301,13 @@ impl ConfigActorState {
                 self.tell(&notified);
                 self.outcome.extend(request.outcome);
                 if let Some(to) = request.reply {
-                    let _requester_left = to.send(Ok(ReloadReply::Applied(plan)));
+                    let watching = self.reload.watching();
+                    let is_watched = watching.is_some_and(|it| !it.modules.is_empty());
+                    let reply = match is_watched {
+                        true => ReloadReply::Applied(plan),
+                        false => ReloadReply::Committing(plan),
+                    };
+                    let _requester_left = to.send(Ok(reply));
                 }
             }
             Err(error) if is_rollback => {

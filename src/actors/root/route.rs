@@ -8,9 +8,12 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_process::ProcessEventKind;
+use mainstay_protocol::EventKind;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::super::config::{ConfigMsg, ReloadReply, ReloadRequest};
+use super::super::event_recorder::EventBuilder;
 use super::super::lifecycle::{CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
 use super::super::{ConsoleMessage, RuntimeContext, launching, upgrade};
@@ -58,7 +61,7 @@ fn reload_by_signal(ctx: &Arc<RuntimeContext>) {
     }));
     let ctx = Arc::clone(ctx);
     tokio::spawn(async move {
-        if let Ok(Ok(ReloadReply::Applied(_))) = replied.await {
+        if let Ok(Ok(ReloadReply::Applied(_) | ReloadReply::Committing(_))) = replied.await {
             let _the_actor_ended = completed.await;
         }
         ctx.signalled_reloads
@@ -96,7 +99,7 @@ pub(crate) async fn route(
                     .root
                     .cast(RootMsg::StopRequested { budget, requester });
             }
-            OsEvent::HolderReplaced { pid } => ctx.holder.replace(pid),
+            OsEvent::HolderReplaced { pid } => holder_replaced(&ctx, pid),
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
             OsEvent::ReloadRequested => reload_by_signal(&ctx),
             OsEvent::HolderExecuted { problem, is_last } => {
@@ -126,6 +129,17 @@ pub(crate) async fn route(
             }
         }
     }
+}
+
+/// The reason of its death only its parent is told.
+fn holder_replaced(ctx: &RuntimeContext, pid: u32) {
+    let before = ctx.holder.get();
+    ctx.holder.replace(pid);
+    let event = EventBuilder::of(EventKind::HolderReplaced);
+    ctx.recorder
+        .record(event.payload(json!({ "pid": pid, "before": before })));
+    let text = "the holder died; another one goes on in its place, modules went on";
+    ctx.announce(ConsoleMessage::System(text));
 }
 
 /// Directories that had been removed are there again, or why they are not.

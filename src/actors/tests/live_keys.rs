@@ -210,7 +210,7 @@ impl Rig {
     async fn change(&self, edit: Option<ConfigEdit>, what: &str) -> Result<(), String> {
         let (reply, outcome) = self.request(edit).await;
         match reply {
-            Ok(ReloadReply::Applied(_)) => {}
+            Ok(ReloadReply::Applied(_) | ReloadReply::Committing(_)) => {}
             other => return Err(format!("{what}: {other:?}")),
         }
         match outcome.await {

@@ -370,6 +370,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     runtime.upgrade_failed: the upgrade was rolled back
     holder.upgraded: the holder follows the runtime
     holder.upgrade_failed: the holder keeps its program
+    holder.replaced: the holder died; another one goes on in its place, modules went on
     operation.requested: operation of storage requested
     operation.finished: operation of storage finished
     client.refused: a client was refused

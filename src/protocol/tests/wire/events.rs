@@ -133,6 +133,7 @@ fn payload(kind: EventKind) -> Value {
         EventKind::HolderUpgradeFailed => json!({
             "from": "0.1.0", "to": "0.2.0", "reason": "it is not at rest: a start is in flight",
         }),
+        EventKind::HolderReplaced => json!({"pid": 5100, "before": 4200}),
         EventKind::OperationRequested => json!({"operation": "restart"}),
         EventKind::OperationFinished => {
             json!({"operation": "restart", "result": "done", "after_ms": 214})
