@@ -9,7 +9,7 @@ use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::enums::{CliExitCode, ModuleKind, ModuleState};
 use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
-use mainstay_protocol::{ModuleView, RequestError};
+use mainstay_protocol::{ModuleView, RequestError, Timestamp};
 
 use super::args::{ChangeArgs, GlobalArgs, StartArgs};
 use super::error::CliError;
@@ -19,7 +19,7 @@ use super::status::state_colour;
 use super::system_locator::SystemLocator;
 use super::table::TextTable;
 use super::terminal::{self, Terminal};
-use super::{format, module_details};
+use super::{format, module_details, warnings};
 
 /// One of the four verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn change(
     change: ChangeVerb,
     args: &ChangeArgs,
 ) -> Result<(CliExitCode, Vec<ChangeResult>), CliError> {
-    let mut client = instance.connect_to_change()?;
+    let (mut client, since) = (instance.connect_to_change()?, terminal::now());
     if args.modules.len() > 1 {
         let refused = check_all(&mut client, change, args)?;
         if refused != CliExitCode::Ok {
@@ -139,11 +139,8 @@ fn change(
             code = ended;
         }
     }
-    let is_started = matches!(change, ChangeVerb::Start | ChangeVerb::Restart);
-    if is_started && !args.dry_run {
-        tell_of_files(&mut client);
-    }
     let results: Vec<ChangeResult> = results.into_iter().flatten().collect();
+    warn(&mut client, change, args, (since, &results));
     match (&results[..], args.json) {
         (_, false) | ([], _) => {}
         ([only], true) if args.modules.len() == 1 => terminal::print_json(only)?,
@@ -152,11 +149,21 @@ fn change(
     Ok((code, results))
 }
 
-/// Says on stderr when what was started is not what the files say.
-fn tell_of_files(client: &mut Client) {
-    let problem = client.status().ok().and_then(|it| it.config_problem);
-    if let Some(first) = problem.as_deref().and_then(|text| text.lines().next()) {
-        terminal::print_error(&format!("not started from the files: {first}"));
+/// Says on stderr what the results do not.
+fn warn(
+    client: &mut Client,
+    change: ChangeVerb,
+    args: &ChangeArgs,
+    (since, results): (Timestamp, &[ChangeResult]),
+) {
+    if args.dry_run {
+        return;
+    }
+    if matches!(change, ChangeVerb::Stop | ChangeVerb::Restart) && !args.no_wait {
+        warnings::tell_of_kills(client, since, results);
+    }
+    if matches!(change, ChangeVerb::Start | ChangeVerb::Restart) {
+        warnings::tell_of_files(client);
     }
 }
 
@@ -330,7 +337,7 @@ fn render(
             out.push_str(&format!(": overtaken, {}\n", format::single_line(other)));
         }
         None if change == ChangeVerb::Stop && is_untouched(result) => {
-            out.push_str(&was_down(&result.module));
+            out.push_str(&module_details::was_down(&result.module));
         }
         None => out.push_str(&outcome(&result.module, took, screen)),
     }
@@ -343,14 +350,6 @@ fn is_untouched(result: &ChangeResult) -> bool {
     let mut steps = result.steps.iter();
     let is_own = steps.any(|step| step.module == module.module);
     !is_own && module.state == ModuleState::Stopped && module.last_exit.is_some()
-}
-
-/// That there was nothing to stop, and what the stop changes.
-fn was_down(module: &ModuleView) -> String {
-    let name = format::single_line(&module.module);
-    let end = module_details::reason_text(module);
-    let end = end.map_or_else(String::new, |end| format!(" ({end})"));
-    format!("{name} was down already{end}; it is not started again\n")
 }
 
 fn state(out: &mut String, module: &ModuleView, took: Option<Duration>, screen: Terminal) {

@@ -2,24 +2,29 @@
 //! Owns the rule when a system is down: the control socket is closed and the holder has exited.
 //! Never kills a process.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, WAIT_TIMEOUT};
 #[cfg(unix)]
 use mainstay_holder::start_time;
-use mainstay_protocol::enums::CliExitCode;
+use mainstay_protocol::enums::{CliExitCode, ModuleKind, ModuleState};
 use mainstay_protocol::method::{StopParams, name};
-use mainstay_protocol::{ErrorCode, Event, ModuleView, SystemView};
+use mainstay_protocol::{ErrorCode, Event, ModuleView};
 
 use super::args::{DownArgs, GlobalArgs};
 use super::error::CliError;
 use super::progress::Progress;
 use super::system_locator::{self, SystemLocator};
-use super::{format, terminal};
+use super::{format, terminal, warnings};
+use crate::config::ConfigSources;
+use crate::runtime::first_plan;
 
 /// Time beyond the stop budget for forced kills and the exit of the holder.
 const MARGIN: Duration = Duration::from_secs(10);
+/// Modules that the progress names.
+const NAMES_MAX: usize = 2;
 const TICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -28,6 +33,9 @@ pub(crate) fn run(args: &DownArgs, global: &GlobalArgs) -> Result<CliExitCode, C
     let down_timeout = args
         .timeout
         .map_or(WAIT_TIMEOUT, |timeout| timeout + MARGIN);
+    // It is read before the stop: the files may be on a mount that a module provides.
+    let state_dir = state_dir(global);
+    let since = terminal::now();
     let took = match stop(&instance, args.timeout, down_timeout) {
         Err(CliError::NotRunning { path, name, holder }) => {
             let text =
@@ -40,7 +48,23 @@ pub(crate) fn run(args: &DownArgs, global: &GlobalArgs) -> Result<CliExitCode, C
         "{} is down after {took}\n",
         format::single_line(&instance.name)
     ))?;
+    if let Some(state_dir) = state_dir {
+        warnings::tell_of_kills_in(&state_dir, since, args.timeout.is_some());
+    }
     Ok(CliExitCode::Ok)
+}
+
+/// The folder of the journal; none if only a socket is known.
+fn state_dir(global: &GlobalArgs) -> Option<PathBuf> {
+    let is_set = std::env::var_os("MAINSTAY_CONTROL").is_some_and(|path| !path.is_empty());
+    if (global.socket.is_some() || is_set) && global.config.is_none() {
+        return None;
+    }
+    let names = global.name.iter();
+    let sets: Vec<String> = names.map(|name| format!("mainstay.name={name}")).collect();
+    let sources = ConfigSources::find(global.config.as_deref(), &sets).ok()?;
+    let first = first_plan::read(&sources).ok()?;
+    Some(first.configuration.system.state_dir.clone())
 }
 
 /// Stops the system, waits at most `down_timeout` until it is down, and prints how long it took.
@@ -53,12 +77,15 @@ fn stop(
     let begun = Instant::now();
     let until = begun + down_timeout;
     let mut client = instance.connect_to_change()?;
-    let progress = Progress::start(format!("stopping {}", format::single_line(&instance.name)));
+    let stopping = format!("stopping {}", format::single_line(&instance.name));
+    let progress = Progress::start(stopping.as_str());
     let holder = client.status()?.holder_pid;
     let runs = client.modules().map(|modules| running(&modules));
     let runs = runs.unwrap_or_default(); // that it cannot be read holds up no stop
     request_stop(&mut client, timeout, down_timeout)?;
-    if wait_closed(&mut client, &progress, until)? && wait_gone(instance, holder, until) {
+    if wait_closed(&mut client, (&progress, &stopping), until)?
+        && wait_gone(instance, holder, until)
+    {
         return match left_of(&runs) {
             None => Ok(begun.elapsed()),
             Some(left) => Err(CliError::new(
@@ -126,15 +153,20 @@ fn request_stop(
 
 /// Waits until the runtime closes the connection, and shows the progress meanwhile.
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-fn wait_closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bool, CliError> {
+fn wait_closed(
+    client: &mut Client,
+    (progress, stopping): (&Progress, &str),
+    until: Instant,
+) -> Result<bool, CliError> {
     while Instant::now() < until {
         match client.notification::<Event>(Some(TICK)) {
             Err(ClientError::Closed { .. }) => return Ok(true),
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
-        match client.call_within::<SystemView>(name::SYSTEM_STATUS, serde_json::json!({}), TICK) {
-            Ok(system) => progress.update(remaining_modules(&system)),
+        let params = serde_json::json!({});
+        match client.call_within::<Vec<ModuleView>>(name::MODULE_LIST, params, TICK) {
+            Ok(modules) => progress.update(format!("{stopping}: {}", remaining(&modules))),
             Err(ClientError::Closed { .. }) => return Ok(true),
             // The runtime is stopping: only the end of the connection matters.
             Err(ClientError::Refused(_) | ClientError::Timeout { .. }) => {}
@@ -144,14 +176,30 @@ fn wait_closed(client: &mut Client, progress: &Progress, until: Instant) -> Resu
     Ok(false)
 }
 
-fn remaining_modules(system: &SystemView) -> String {
-    let counts = &system.modules;
-    let alive = counts.running + counts.starting + counts.stopping;
-    format!(
-        "stopping {}: {alive} of {} still run",
-        format::single_line(&system.name),
-        counts.total
-    )
+/// How many modules still run, with names of at most two: those first that are asked to end.
+fn remaining(modules: &[ModuleView]) -> String {
+    let own = modules.iter().filter(|it| it.kind != ModuleKind::Builtin);
+    let total = own.clone().count();
+    let mut alive: Vec<&ModuleView> = own
+        .filter(|it| {
+            matches!(
+                it.state,
+                ModuleState::Running | ModuleState::Starting | ModuleState::Stopping
+            )
+        })
+        .collect();
+    alive.sort_by_key(|it| it.state != ModuleState::Stopping);
+    let names = alive.iter().take(NAMES_MAX);
+    let names: Vec<_> = names.map(|it| format::single_line(&it.module)).collect();
+    let more = match alive.len() > NAMES_MAX {
+        true => ", …",
+        false => "",
+    };
+    let names = match names.is_empty() {
+        true => String::new(),
+        false => format!(" ({}{more})", names.join(", ")),
+    };
+    format!("{} of {total} still run{names}", alive.len())
 }
 
 /// Waits until no process or another holder listens, and the holder has exited.
@@ -235,6 +283,22 @@ mod tests {
             stop(&fake.instance(), None, LONG).expect("down");
             fake.ends();
         }
+    }
+
+    #[test]
+    fn the_progress_names_what_still_runs() {
+        let module = |name: &str, state: &str| {
+            let mut view = golden("module.get")["reply"]["result"].clone();
+            (view["module"], view["state"]) = (json!(name), json!(state));
+            serde_json::from_value::<ModuleView>(view).expect("a view")
+        };
+        let mut modules = vec![module("web", "stopped"), module("db", "stopping")];
+        assert_eq!(remaining(&modules), "1 of 2 still run (db)");
+        modules.insert(0, module("cache", "running"));
+        assert_eq!(remaining(&modules), "2 of 3 still run (db, cache)");
+        modules.push(module("queue", "stopping"));
+        assert_eq!(remaining(&modules), "3 of 4 still run (db, queue, …)");
+        assert_eq!(remaining(&modules[1..2]), "0 of 1 still run");
     }
 
     #[test]

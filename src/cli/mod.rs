@@ -59,6 +59,7 @@ mod time_argument;
 mod top;
 mod up;
 mod upgrade;
+mod warnings;
 mod what_if;
 mod why;
 mod wrapping;

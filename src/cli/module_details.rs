@@ -243,6 +243,14 @@ pub(crate) fn reason_text(module: &ModuleView) -> Option<String> {
     reason.or_else(|| module.last_exit.as_ref().map(exit_text))
 }
 
+/// That there was nothing to stop, and what the stop changes.
+pub(crate) fn was_down(module: &ModuleView) -> String {
+    let name = format::single_line(&module.module);
+    let end = reason_text(module);
+    let end = end.map_or_else(String::new, |end| format!(" ({end})"));
+    format!("{name} was down already{end}; it is not started again\n")
+}
+
 pub(crate) fn exit_text(exit: &LastExit) -> String {
     format::single_line(&exit.text).into_owned()
 }

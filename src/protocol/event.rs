@@ -18,8 +18,9 @@ wire_enum! {
         /// A module has another name; payload `{from, plan}`. Its events before have the one in
         /// `from`.
         ModuleRenamed = "module.renamed",
-        /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the
-        /// module or group that led to it, `waiting_on` names what a waiting module needs.
+        /// A module changed its state; payload `{from, to, text?, by?, waiting_on?, forced?}`:
+        /// `by` is the module or group that led to it, `waiting_on` names what a waiting module
+        /// needs, `forced` says how a run ended that had to be killed in its stop.
         ModuleStateChanged = "module.state_changed",
         /// A module is ready; payload `{after_ms}`.
         ModuleReady = "module.ready",

@@ -299,11 +299,47 @@ fn down_waits_until_all_is_gone() {
 fn down_with_a_time_of_its_own_ends_what_is_deaf() {
     let mut daemon = Daemon::start(&deaf_chain(2));
     let (code, printed) = ends_within(&mut daemon, Duration::from_secs(8), |daemon| {
-        let down = daemon.cli(&["down", "--timeout", "1s"]);
-        assert!(down.status.success(), "{down:?}");
+        let told = warned(&daemon.cli(&["down", "--timeout", "1s"]));
+        for module in ["m0", "m1"] {
+            let warning = format!("warning: {module} did not end within ");
+            assert!(told.contains(&warning), "{told}");
+        }
+        assert!(told.contains("or --timeout of down)"), "{told}");
     });
     assert_eq!(code, 0);
     assert!(printed.contains("2 modules had to be killed"), "{printed}");
+}
+
+/// What was printed on stderr by a command that ended with 0.
+fn warned(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_kill_is_told_by_the_command_that_led_to_it() {
+    in_both_ways(|| {
+        let deaf = misbehave("--ignore-sigterm --ready notify");
+        let modules = format!(
+            "[module.good]\ncommand = {}\n{}",
+            misbehave(""),
+            one(&deaf, &format!("shutdown_timeout = \"300ms\"\n{HEARS}")),
+        );
+        let mut daemon = Daemon::start(&modules);
+        daemon.until("it", ModuleState::Running);
+        let is_told = |text: &str, key: &str| {
+            let told = format!("ms and was killed by SIGKILL ({key})");
+            assert!(text.contains("warning: it did not end within "), "{text}");
+            assert!(text.contains(&told), "{text}");
+            assert!(!text.contains("good"), "{text}");
+        };
+        is_told(&warned(&daemon.cli(&["restart", "it"])), "shutdown_timeout");
+        is_told(&warned(&daemon.cli(&["stop", "it"])), "shutdown_timeout");
+        assert_eq!(warned(&daemon.cli(&["start", "it"])), "");
+        assert_eq!(warned(&daemon.cli(&["restart", "good"])), "");
+        is_told(&warned(&daemon.cli(&["down"])), "shutdown_timeout");
+        assert_eq!(daemon.ended(), Some(0));
+    });
 }
 
 #[test]

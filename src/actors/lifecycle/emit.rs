@@ -23,7 +23,7 @@ use super::super::resources::ResourcesMsg;
 use super::super::root::RootMsg;
 use super::super::{ConsoleMessage, convert, readiness};
 use super::LifecycleActorState;
-use crate::os_text::duration_text;
+use crate::os_text::{duration_text, exit_text};
 
 impl LifecycleActorState {
     pub(super) fn emit_state_change(
@@ -84,7 +84,7 @@ impl LifecycleActorState {
                 "needed": by.map(|by| self.needs(by, module)),
                 "waiting_on": waiting_on,
                 "since": found.then(|| since.to_string()),
-                "was": was,
+                "was": was, "forced": self.forced_end(module, from, found),
             }));
         if let Some(by) = by {
             entry = entry.caused_by(CausedBy::Module(by));
@@ -100,6 +100,17 @@ impl LifecycleActorState {
         );
         self.notify_readiness(module, from, to, found);
         self.report_state(module);
+    }
+
+    /// How the process of a run ended that had to be killed because its stop took too long.
+    fn forced_end(&self, module: ModuleId, from: State, found: bool) -> Option<String> {
+        match self.policy.view(module).last_ending {
+            Some(RunEnd::Stopped {
+                exit: Some(exit),
+                forced: true,
+            }) if from == State::Stopping && !found => Some(exit_text(exit)),
+            _ => None,
+        }
     }
 
     fn announce_state(&self, module: ModuleId, from: State, to: State, text: &str) {
