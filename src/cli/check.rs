@@ -15,6 +15,7 @@ use super::machine_checks::check_machine;
 use super::{format, terminal};
 use crate::config::{self, ConfigSources, Configuration, Problem, Problems};
 use crate::import::owned_probe::owned_probe_of;
+use crate::import::wrapper::wrapper_advice;
 
 pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     if args.schema {
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, 
             let mut warnings = self::warnings(&configuration);
             warnings.extend(check_machine(&configuration));
             warnings.extend(foreign_answers(&configuration));
+            warnings.extend(wrapped_commands(&configuration));
             if args.json {
                 terminal::print_json(&CheckReport::passed(&configuration, &warnings))?;
             } else {
@@ -73,6 +75,16 @@ fn foreign_answers(configuration: &Configuration) -> Vec<String> {
              only while the module itself has the port",
             spec.name
         ))
+    });
+    found.collect()
+}
+
+/// Modules whose stop signal goes to a program that may not pass it on.
+fn wrapped_commands(configuration: &Configuration) -> Vec<String> {
+    let modules = configuration.modules.iter();
+    let found = modules.filter_map(|(spec, launch)| {
+        let advice = wrapper_advice(&launch.argv)?;
+        Some(format!("module.{}.command runs by {advice}", spec.name))
     });
     found.collect()
 }
@@ -188,6 +200,20 @@ mod tests {
         assert_eq!(found("{ exec = [\"pg_isready\"] }").len(), 1);
         assert_eq!(found("{ exec = [\"./ready\"] }").len(), 0);
         assert_eq!(found("{ tcp = \"127.0.0.1:5432\" }").len(), 0);
+    }
+
+    #[test]
+    fn a_command_by_another_user_is_a_warning() {
+        let found = |command: &str| {
+            let text = format!("[module.pg]\ncommand = {command}\n");
+            wrapped_commands(&load(&text).expect("good"))
+        };
+        let expected = "module.pg.command runs by runuser, which may not pass the stop signal on: \
+                        a stop then takes its whole shutdown_timeout; with user = \"postgres\" \
+                        the command needs no runuser";
+        let command = "[\"runuser\", \"-u\", \"postgres\", \"--\", \"postgres\"]";
+        assert_eq!(found(command), [expected]);
+        assert_eq!(found("[\"postgres\"]").len(), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use toml::Value;
 
+use super::wrapper::wrapper_advice;
 use super::{Fault, units};
 
 /// All that was read.
@@ -96,6 +97,16 @@ impl Import {
             let (name, original) = (&draft.name, &draft.original);
             let text = format!("{original:?} is called {name} here: a-z, 0-9, - and _ make a name");
             self.note(draft.line, "", text);
+        }
+        let command = draft.keys.get("command").and_then(Value::as_array);
+        let words = command.into_iter().flatten().filter_map(Value::as_str);
+        let words: Vec<String> = words.map(ToOwned::to_owned).collect();
+        if let Some(advice) = wrapper_advice(&words) {
+            self.note(
+                draft.line,
+                &draft.name,
+                format!("its command runs by {advice}"),
+            );
         }
         self.modules.push(draft);
         Ok(())

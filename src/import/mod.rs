@@ -16,6 +16,7 @@ mod systemd;
 #[cfg(test)]
 mod tests;
 mod units;
+pub(crate) mod wrapper;
 mod yaml;
 
 use std::path::{Path, PathBuf};

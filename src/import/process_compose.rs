@@ -190,7 +190,8 @@ fn key(
         }
         ("shutdown", _) => shutdown(node, shell, draft, found),
         ("disabled", _) if node.is_true() => draft.set("start", "lazy"),
-        ("disabled" | "replicas" | "namespace" | "is_dotenv_disabled", _) => {}
+        ("namespace", Some("default")) => {}
+        ("disabled" | "replicas" | "is_dotenv_disabled", _) => {}
         ("is_daemon", _) if node.is_true() => {
             found.note(
                 line,

@@ -123,6 +123,22 @@ fn what_process_compose_does_unsaid_is_said() {
 }
 
 #[test]
+fn a_wrapper_and_a_namespace_are_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("process-compose.yaml");
+    let text = "processes:\n  pg:\n    command: runuser -u postgres -- postgres -D data\n    \
+        namespace: db\n  web:\n    command: ./web\n    namespace: default\n";
+    std::fs::write(&path, text).expect("a file");
+    let found = import(&[path], None).expect("an import");
+    let notes = found.notes.iter().filter(|note| note.module.is_some());
+    let notes: Vec<(usize, &str)> = notes.map(|note| (note.line, &*note.text)).collect();
+    let wrapper = "its command runs by runuser, which may not pass the stop signal on: a stop then \
+                   takes its whole shutdown_timeout; with user = \"postgres\" the command needs no \
+                   runuser";
+    assert_eq!(notes, [(2, wrapper), (4, "namespace is not kept")]);
+}
+
+#[test]
 fn the_ways_to_reload_a_unit_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("a.service");
