@@ -2,6 +2,7 @@
 //! Owns which module is named, and its shortest reason; the whole one is in its row.
 //! Never prints.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use mainstay_protocol::enums::{DesiredState, HealthStatus, ModuleState, SystemStatus};
@@ -54,11 +55,17 @@ pub(crate) fn answer(system: &SystemView, modules: &[ModuleView]) -> (String, Mo
     (word, counts)
 }
 
-/// The module that is most in trouble, in a few words, and how many others there are.
+/// The module that is most in trouble, in a few words, and how many others there are. What is
+/// required, or needed by others, comes before what nobody waits for.
 fn because(system: &SystemView, modules: &[ModuleView]) -> Option<String> {
+    let needs = modules.iter().flat_map(|module| &module.requires);
+    let needed: HashSet<&str> = needs.map(String::as_str).collect();
+    let matters = |module: &ModuleView| module.required || needed.contains(&*module.module);
     let mut ranked: Vec<&ModuleView> = modules.iter().collect();
-    ranked.sort_by_key(|module| status_rows::rank(module));
-    let mut troubles = ranked.into_iter().filter_map(trouble);
+    ranked.sort_by_key(|module| (!matters(module), status_rows::rank(module)));
+    let mut troubles = ranked
+        .into_iter()
+        .filter_map(|module| trouble(module, matters(module)));
     // On probation a module runs as if nothing were.
     let Some(first) = troubles.next() else {
         return system.reason.as_deref().map(format::one_line);
@@ -70,16 +77,14 @@ fn because(system: &SystemView, modules: &[ModuleView]) -> Option<String> {
 }
 
 /// Why a system is not well because of this module, in a few words.
-fn trouble(module: &ModuleView) -> Option<String> {
+fn trouble(module: &ModuleView, matters: bool) -> Option<String> {
     let name = format::single_line(&module.module);
     let is_down_on_request = module.desired == DesiredState::Down;
     let what = match module.state {
         ModuleState::Failed => "failed".to_owned(),
         ModuleState::Backoff => "in backoff".to_owned(),
-        ModuleState::Stopped if module.required && is_down_on_request => {
-            "stopped on request".to_owned()
-        }
-        ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping if module.required => {
+        ModuleState::Stopped if matters && is_down_on_request => "stopped on request".to_owned(),
+        ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping if matters => {
             module.state.as_str().to_owned()
         }
         ModuleState::Running => ill(module)?,
@@ -165,8 +170,20 @@ mod tests {
         assert_eq!(word(&[web.clone()]), ill);
         web.issues.clear();
         assert_eq!(word(&[web.clone()]), "DEGRADED: web unhealthy");
-        let failed = module("flaky", ModuleState::Failed);
-        assert_eq!(word(&[web, failed]), "DEGRADED: flaky failed, 1 more");
+        let mut failed = module("flaky", ModuleState::Failed);
+        assert_eq!(
+            word(&[web.clone(), failed.clone()]),
+            "DEGRADED: flaky failed, 1 more"
+        );
+        // What others need comes before what nobody waits for.
+        (web.required, failed.required) = (false, false);
+        let mut database = module("db", ModuleState::Stopped);
+        (database.required, database.desired) = (false, DesiredState::Down);
+        web.requires = vec!["db".to_owned()];
+        assert_eq!(
+            word(&[web, failed, database]),
+            "DEGRADED: db stopped on request, 2 more"
+        );
         let mut down = module("db", ModuleState::Stopped);
         (down.required, down.desired) = (true, DesiredState::Down);
         assert_eq!(word(&[down]), "DEGRADED: db stopped on request");

@@ -87,7 +87,7 @@ pub(super) struct RosterInstance {
     /// How the last run ended, until the next one starts: a runtime may exit before it reads that.
     pub(super) last_exit: Option<Exited>,
     /// How those before it ended: see [`InstanceInfo::earlier`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) earlier: Vec<EarlierExit>,
     pub(super) notify_state: NotifyState,
     pub(super) forgotten: bool,
