@@ -23,7 +23,7 @@ use super::lifecycle::LifecycleMsg;
 use super::notify_parser::{self, ReportedStatus};
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
-use super::{RuntimeContext, convert, feature_files, launching, readiness};
+use super::{RuntimeContext, convert, feature_files, launching, readiness, recorded_exits};
 use crate::os::forensics::Bundle;
 use crate::os::{CommandResult, RunHold};
 use crate::os_text::{exit_text, signal_name};
@@ -494,12 +494,7 @@ impl ModuleActorState {
         if self.is_current_run(generation) {
             text += &self.reported.reason();
         }
-        let entry = EventBuilder::of(EventKind::ModuleExited)
-            .module(self.id, generation)
-            .payload(json!({
-                "pid": exited.pid, "code": exit.code(), "signal": exit.signal(),
-                "core_dumped": exit.dumped_core(), "ran_ms": ran_ms, "text": text,
-            }));
+        let entry = recorded_exits::exit_event((self.id, generation), exited, ran_ms, &text);
         let recorded = self.ctx.recorded_exits.get();
         if recorded.and_then(|them| them.get(&self.id)) != Some(&generation) {
             self.ctx.recorder.record(entry);

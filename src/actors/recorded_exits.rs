@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
-use mainstay_process::EarlierExit;
+use mainstay_process::{EarlierExit, Exited};
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Event, EventKind};
 use serde_json::json;
@@ -75,13 +75,26 @@ pub(crate) async fn find(ctx: &Arc<RuntimeContext>, known: Vec<KnownExits>) {
     }
     missed.sort_by_key(|(_, end)| end.exited.at);
     for (module, end) in missed {
-        let exit = end.exited.exit;
-        let text = format!("{}, told by the holder later", exit_text(exit));
-        let entry = EventBuilder::of(EventKind::ModuleExited).module(module, end.generation);
-        ctx.recorder.record(entry.payload(json!({
-            "pid": end.exited.pid, "code": exit.code(), "signal": exit.signal(),
-            "core_dumped": exit.dumped_core(), "ran_ms": null, "text": text,
-        })));
+        let text = format!("{}, told by the holder later", exit_text(end.exited.exit));
+        let run = (module, end.generation);
+        ctx.recorder
+            .record(exit_event(run, &end.exited, None, &text));
     }
     let _set_once = ctx.recorded_exits.set(recorded);
+}
+
+/// The event of the end of a run; `ran_ms` is not known of one that an earlier runtime ordered.
+pub(crate) fn exit_event(
+    (module, generation): (ModuleId, u64),
+    exited: &Exited,
+    ran_ms: Option<u64>,
+    text: &str,
+) -> EventBuilder {
+    let exit = exited.exit;
+    EventBuilder::of(EventKind::ModuleExited)
+        .module(module, generation)
+        .payload(json!({
+            "pid": exited.pid, "code": exit.code(), "signal": exit.signal(),
+            "core_dumped": exit.dumped_core(), "ran_ms": ran_ms, "text": text,
+        }))
 }

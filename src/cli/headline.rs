@@ -17,9 +17,9 @@ const WAITING_SHOWN: usize = 2;
 /// Columns of a reason; the rest of it is in the row of its module.
 const REASON_COLUMNS: usize = 60;
 
-/// The status in capitals with what stands behind it, and what remains to be counted: a system that
-/// is not well names the module, one that is healthy only because what is down was stopped on
-/// request, or is not required, says so at once.
+/// The status in capitals with its reason, and the modules that remain to be counted. A system that
+/// is not well names the module. A healthy one says which modules were stopped on request, or wait
+/// and are not required.
 pub(crate) fn answer(system: &SystemView, modules: &[ModuleView]) -> (String, ModuleCounts) {
     let (mut word, mut counts) = (system.status.as_str().to_uppercase(), system.modules);
     match system.status {
@@ -55,8 +55,8 @@ pub(crate) fn answer(system: &SystemView, modules: &[ModuleView]) -> (String, Mo
     (word, counts)
 }
 
-/// The module that is most in trouble, in a few words, and how many others there are. What is
-/// required, or needed by others, comes before what nobody waits for.
+/// The module that is most in trouble, in a few words, and how many others there are. A
+/// module that is required, or that others need, comes first.
 fn because(system: &SystemView, modules: &[ModuleView]) -> Option<String> {
     let needs = modules.iter().flat_map(|module| &module.requires);
     let needed: HashSet<&str> = needs.map(String::as_str).collect();
@@ -175,7 +175,7 @@ mod tests {
             word(&[web.clone(), failed.clone()]),
             "DEGRADED: flaky failed, 1 more"
         );
-        // What others need comes before what nobody waits for.
+        // A module that others need comes first.
         (web.required, failed.required) = (false, false);
         let mut database = module("db", ModuleState::Stopped);
         (database.required, database.desired) = (false, DesiredState::Down);

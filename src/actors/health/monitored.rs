@@ -34,7 +34,7 @@ const SERIES_MAX: usize = 16;
 /// Issues of one report, and the longest of them in characters.
 const ISSUES_MAX: usize = 16;
 const ISSUE_CHARS_MAX: usize = 1000;
-/// An interval is shown when it is so many times as long as configured.
+/// An interval is shown from this factor of the configured one on.
 const STRETCH_SHOWN: f64 = 1.5;
 /// A metric that reaches its limit within this time is an issue.
 const SOON: Duration = Duration::from_hours(1);

@@ -460,6 +460,17 @@ async fn a_module_that_failed_again_and_again_is_no_reason_to_roll_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_plan_that_goes_back_from_a_watched_one_is_not_watched() {
+    let rig = Rig::start(TWO).await;
+    let superseded = rig.edit_and_reload(CHANGED).await;
+    rig.edit(TWO);
+    let (reply, outcome) = rig.reload().await;
+    assert_eq!(reply, Ok(ReloadReply::Committing(3)));
+    assert_eq!(superseded.await, Ok(ReloadOutcome::Superseded));
+    assert_eq!(outcome.await, Ok(ReloadOutcome::Committed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_during_the_watch_hears_what_becomes_of_the_plan() {
     let rig = Rig::start(TWO).await;
     let outcome = rig.edit_and_reload(CHANGED).await;
