@@ -348,14 +348,27 @@ impl RecoveryState {
         let rest = now.since(since).as_nanos() % span.as_nanos();
         let rest = u64::try_from(rest).unwrap_or(0);
         self.ready_since = Some(MonoTime(now.0.saturating_sub(rest)));
-        let paid = usize::try_from(paid).unwrap_or(usize::MAX);
-        self.recent.drain(..paid.min(self.recent.len()));
+        self.pay(recovery, since, span, paid);
         if self.unlimited > 0 {
             let counted = self.unlimited.min(saturation(&recovery.backoff));
             self.unlimited = counted.saturating_sub(u32::try_from(paid).unwrap_or(u32::MAX));
         }
         (self.rung, self.rung_used) = (0, false);
         (self.probations, self.half_open) = (0, false);
+    }
+
+    /// Forgets the attempts that `paid` spans since then pay. This may be looked at late: what had
+    /// left the window when a span was over is not what it pays.
+    fn pay(&mut self, recovery: &RecoverySpec, since: MonoTime, span: Duration, paid: u128) {
+        let mut paid_at = since;
+        for _ in 0..paid {
+            if self.recent.is_empty() {
+                return;
+            }
+            paid_at = paid_at.after(span);
+            self.expire(recovery, paid_at);
+            self.recent.pop_front();
+        }
     }
 
     fn expire(&mut self, recovery: &RecoverySpec, now: MonoTime) {

@@ -65,15 +65,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "stability pays all attempts back",
         file: "recovery.rs",
-        find: "self.recent.drain(..paid.min(self.recent.len()));",
-        plant: "self.recent.drain(..if PLANTED { self.recent.len() } else { \
-                paid.min(self.recent.len()) });",
+        find: "self.expire(recovery, paid_at);",
+        plant: "self.expire(recovery, paid_at); if PLANTED { self.recent.clear(); }",
     },
     Bug {
         name: "stability pays nothing back",
         file: "recovery.rs",
-        find: "paid.min(self.recent.len())",
-        plant: "if PLANTED { 0 } else { paid.min(self.recent.len()) }",
+        find: "for _ in 0..paid {",
+        plant: "for _ in 0..if PLANTED { 0 } else { paid } {",
     },
     Bug {
         name: "the window never ends",

@@ -127,8 +127,10 @@ impl Checker {
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
         self.forget_recovery();
         self.bounds_returned();
-        // The new runtime is asked again, with a budget of its own.
+        // The new runtime is asked again, with a budget of its own, and says by itself that all have
+        // stopped: its predecessor may have died with those words.
         self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
+        self.stopped = false;
         self.changing = false;
         // That the first start was over may not be in the records.
         self.serial = !plan.system().parallel_startup;

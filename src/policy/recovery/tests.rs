@@ -141,6 +141,25 @@ fn the_window_slides() {
 }
 
 #[test]
+fn a_stable_span_does_not_pay_what_had_left_the_window_before_it_was_over() {
+    // The first attempt is outside the window since 11 s, the span is over at 14.6 s: it pays the
+    // second, also when nothing looked until the failure at 15.6 s.
+    let spec = RecoverySpec {
+        window: SEC(10),
+        stable_after: SEC(7),
+        ..recovery()
+    };
+    check(
+        &spec,
+        &[
+            (1, CRASH, retry(200)),
+            (6, CRASH, retry(400)),
+            (8, CRASH, retry(200)),
+        ],
+    );
+}
+
+#[test]
 fn startsecs_0_defeats_the_limit_not() {
     // A run counts by the window, however short and whether it was ever ready.
     let spec = RecoverySpec {
