@@ -222,12 +222,23 @@ fn spec(
 
 /// What `uninstall` needs: a configuration that is broken, or gone, is no obstacle.
 fn named_spec(scope: &ServiceScopeArgs, global: &GlobalArgs) -> Result<ServiceSpec, CliError> {
-    let system = SystemLocator::find(global)?;
-    let folder = system.socket.parent().map(PathBuf::from);
+    let install_args = ServiceInstallArgs {
+        scope: scope.clone(),
+        ..ServiceInstallArgs::default()
+    };
+    // What starts is found by its last committed plan where the files do not tell its name.
+    let (name, runtime_dir) = match spec(&install_args, global) {
+        Ok((spec, _)) => (spec.name, spec.runtime_dir),
+        Err(_) => {
+            let system = SystemLocator::find(global)?;
+            let folder = system.socket.parent().map(PathBuf::from);
+            (system.name, folder.unwrap_or_default())
+        }
+    };
     Ok(ServiceSpec::named(
-        system.name,
+        name,
         scope_of(scope),
-        folder.unwrap_or_default(),
+        runtime_dir,
         home(),
     ))
 }

@@ -37,6 +37,8 @@ mod hold;
 mod holder_lost;
 mod leave;
 #[cfg(target_os = "linux")]
+mod main_process;
+#[cfg(target_os = "linux")]
 mod notify_mirror;
 mod reexec;
 #[cfg(unix)]
@@ -556,6 +558,10 @@ impl Os for HolderClient {
         upgrade: UpgradeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
         self.request_upgrade(upgrade)
+    }
+
+    fn admin_connected(&self, pid: u32) {
+        self.serve_client(pid);
     }
 
     fn exit_holder(&self, code: u8) {

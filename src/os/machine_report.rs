@@ -74,9 +74,12 @@ fn descriptors() -> Option<MachineCheck> {
 fn succession() -> MachineCheck {
     let obstacle = super::succession::obstacle();
     let text = match &obstacle {
-        None => "another holder goes on in the place of one of `up -d` that is killed; one in the \
-                 foreground, or of a service, ends with its modules"
-            .to_owned(),
+        None => {
+            "another holder goes on in the place of one that is killed, below `up -d` and in a \
+                 unit of systemd with a PID file (`service install` writes one); in the foreground \
+                 and elsewhere all modules end, in order"
+                .to_owned()
+        }
         Some(why) => format!("modules end, in order, with a holder that is killed: {why}"),
     };
     check("holder", true, text, "")

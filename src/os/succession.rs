@@ -10,13 +10,14 @@ pub(crate) const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
 const KERNEL: (u32, u32) = (6, 15);
 
 /// Whether one is to go on here. To the shell or the service manager that waits for a holder in the
-/// foreground its end is the end of all, and it may start everything anew.
+/// foreground its end is the end of all, and it may start everything anew; `is_followed`: this one
+/// learns which process is the main one then.
 #[cfg(target_os = "linux")]
-pub(crate) fn is_wanted() -> bool {
+pub(crate) fn is_wanted(is_followed: bool) -> bool {
     match std::env::var_os(SWITCH) {
         Some(word) if word == "on" => true,
         Some(word) if word == "off" => false,
-        _ => std::env::var_os(ENV_DETACHED).is_some(),
+        _ => is_followed || std::env::var_os(ENV_DETACHED).is_some(),
     }
 }
 

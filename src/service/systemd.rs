@@ -15,6 +15,8 @@ use super::{
 const START_SLACK: u64 = 30;
 /// Within so many seconds the holder reports that its loop goes on.
 const WATCHDOG: u64 = 30;
+/// Names the runtime, in the runtime directory.
+const PID_FILE: &str = "runtime.pid";
 /// Where units of the machine are; those of users are in their configuration.
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
 /// What root needs for modules: other users, their files and signals, limits, low ports.
@@ -115,6 +117,12 @@ fn in_run(spec: &ServiceSpec) -> Option<&Path> {
     (!text.is_empty() && text.chars().all(is_plain)).then_some(inside)
 }
 
+/// The file that names the runtime. systemd takes the rest of the line as it is, specifiers apart.
+fn pid_file(spec: &ServiceSpec) -> Result<String, PathError> {
+    let file = in_run(spec).unwrap_or(&spec.runtime_dir).join(PID_FILE);
+    Ok(text_of(&file)?.replace('%', "%%"))
+}
+
 /// Whether a part of it is in a folder for temporary files, which then cannot be its own.
 fn uses_tmp(spec: &ServiceSpec) -> bool {
     let own = [&spec.program, &spec.config_dir].into_iter();
@@ -149,6 +157,8 @@ pub(crate) fn text(spec: &ServiceSpec) -> Result<String, PathError> {
     // Ready when the first start is completed; the holder is the main process.
     line("Type=notify");
     line("NotifyAccess=main");
+    // Where another holder can go on, the runtime is the main process until that one is.
+    line(&format!("PIDFile={}", pid_file(spec)?));
     for text in prepare(spec)? {
         line(&text);
     }

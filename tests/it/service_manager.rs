@@ -16,6 +16,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, setsock
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, binary, kill, prepare, script};
+use crate::succession::Succeeded;
 
 /// The socket of a service manager, and what it has received.
 struct Manager {
@@ -180,6 +181,62 @@ fn the_watchdog_is_fed_while_the_runtime_is_replaced() {
         (before.pid, before.generation)
     );
     assert_eq!(manager.count("STOPPING=1"), 0);
+}
+
+/// What systemd does with the PID file of a unit: at the end of its main process it takes what the file
+/// names for it, and it believes no other process.
+#[test]
+fn a_unit_with_a_pid_file_goes_on_with_the_next_holder() {
+    let modules = "[module.it]\ncommand = [\"sh\", \"-c\", \"env > seen; exec sleep 1000\"]\n";
+    let dir = prepare("", modules);
+    let manager = Manager::at_path(&dir);
+    let file = dir.path().join("unit.pid");
+    let mut command = Command::new("/bin/sh");
+    let exec = "export SYSTEMD_EXEC_PID=$$ WATCHDOG_PID=$$; exec \"$0\" \"$@\"";
+    command.args(["-c", exec, binary()]);
+    command.env("NOTIFY_SOCKET", &manager.address);
+    command.env("WATCHDOG_USEC", "200000").env("PIDFILE", &file);
+    let mut daemon = Succeeded(Daemon::launch_as(dir, command));
+    manager.until_count(&daemon.0, "READY=1", 1);
+    let (before, runtime) = (daemon.run_of("it"), daemon.runtime());
+    let named = || std::fs::read_to_string(&file).ok()?.trim().parse().ok();
+    let names = |daemon: &Daemon, pid: u32| {
+        daemon.wait("the PID file", || (named() == Some(pid)).then_some(()));
+    };
+    names(&daemon.0, runtime);
+    let environment = std::fs::read_to_string(daemon.0.path("seen")).expect("what it was given");
+    assert!(!environment.contains("PIDFILE="), "{environment}");
+
+    // Its parent has not taken note of the end: it would not believe the runtime yet.
+    let holder = daemon.0.holder();
+    kill(holder, libc::SIGKILL);
+    let next = daemon.next_holder(holder);
+    let lines = manager.assignments();
+    assert_eq!(value(&lines, "MAINPID"), None, "{lines:?}");
+    daemon.0.ended();
+    let follows = |daemon: &Daemon, runtime: u32, holder: u32| {
+        let told = (
+            i32::try_from(runtime).expect("a pid"),
+            format!("MAINPID={holder}"),
+        );
+        manager.until(daemon, "the next main process", |lines| {
+            let at = lines.iter().position(|line| *line == told);
+            let fed = |line: &(i32, String)| {
+                line.1 == "WATCHDOG=1" && i64::from(line.0) == i64::from(holder)
+            };
+            at.is_some_and(|at| lines[at + 1].1 == "WATCHDOG=1" && lines[at..].iter().any(fed))
+        });
+    };
+    follows(&daemon.0, runtime, next);
+    // The runtime of that one is as good, and those after it.
+    let second = daemon.kill_holder();
+    follows(&daemon.0, runtime, second);
+    daemon.0.kill_runtime();
+    let runtime = daemon.runtime();
+    names(&daemon.0, runtime);
+    let third = daemon.kill_holder();
+    follows(&daemon.0, runtime, third);
+    assert_eq!(daemon.run_of("it"), before);
 }
 
 #[test]

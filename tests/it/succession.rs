@@ -28,25 +28,25 @@ impl Succeeded {
         Succeeded(Daemon::start(modules))
     }
 
-    fn runtime(&self) -> u32 {
+    pub(crate) fn runtime(&self) -> u32 {
         self.0.status().pid
     }
 
     /// Kills the holder and waits for the next one.
-    fn kill_holder(&self) -> u32 {
+    pub(crate) fn kill_holder(&self) -> u32 {
         let before = self.0.status().holder_pid;
         kill(before, libc::SIGKILL);
         self.next_holder(before)
     }
 
-    fn next_holder(&self, before: u32) -> u32 {
+    pub(crate) fn next_holder(&self, before: u32) -> u32 {
         self.0.wait("another holder", || {
             let holder = self.0.status().holder_pid;
             (holder != before).then_some(holder)
         })
     }
 
-    fn run_of(&self, module: &str) -> (Option<u32>, u64) {
+    pub(crate) fn run_of(&self, module: &str) -> (Option<u32>, u64) {
         let view = self.0.module(module);
         (view.pid, view.generation)
     }
@@ -170,15 +170,18 @@ fn one_that_is_killed_while_it_takes_over_is_followed_by_another() {
     let command = misbehave("");
     let daemon = Succeeded::start(&format!("[module.it]\ncommand = {command}\n"));
     let (before, runtime) = (daemon.run_of("it"), daemon.runtime());
-    let children = format!("/proc/{runtime}/task");
+    let log = daemon.0.path("up.log");
     let successor = |but: u32| {
-        let threads = std::fs::read_dir(&children).ok()?.flatten();
-        let texts = threads.map(|one| std::fs::read_to_string(one.path().join("children")));
-        let text = texts.flatten().collect::<String>();
-        let mut pids = text
-            .split_ascii_whitespace()
-            .filter_map(|pid| pid.parse().ok());
-        pids.find(|pid| *pid != but && lives(*pid))
+        let entries = std::fs::read_dir("/proc").ok()?.flatten();
+        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.find(|pid| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let is_one = words
+                .split(|byte| *byte == 0)
+                .any(|word| word == b"--succeed");
+            let output = std::fs::read_link(format!("/proc/{pid}/fd/1"));
+            *pid != but && is_one && output.is_ok_and(|output| output == log)
+        })
     };
     let mut last = daemon.0.holder();
     kill(last, libc::SIGKILL);

@@ -127,8 +127,8 @@ impl Checker {
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
         self.forget_recovery();
         self.bounds_returned();
-        // The new runtime is asked again, with a budget of its own, and says by itself that all have
-        // stopped: its predecessor may have died with those words.
+        // The new runtime is asked again, with a budget of its own, and says by itself that all
+        // have stopped: its predecessor may have died with that word.
         self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
         self.stopped = false;
         self.changing = false;

@@ -34,7 +34,12 @@ impl BaseEnvironment {
         let ours = |name: &OsStr| {
             let name = name.as_bytes();
             let starts = |prefix: &str| name.starts_with(prefix.as_bytes());
-            let exact = [&b"NOTIFY_SOCKET"[..], b"INVOCATION_ID", b"JOURNAL_STREAM"];
+            let exact = [
+                &b"NOTIFY_SOCKET"[..],
+                b"INVOCATION_ID",
+                b"JOURNAL_STREAM",
+                b"PIDFILE",
+            ];
             starts("LISTEN_") || starts("WATCHDOG_") || starts("MAINSTAY_") || exact.contains(&name)
         };
         let kept = std::env::vars_os().filter(|(name, _)| !ours(name));

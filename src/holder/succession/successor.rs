@@ -1,6 +1,6 @@
 //! A holder that goes on where another one has died, with what the runtime passes it.
 //! Owns the order: what is not known is ended first, then the runtime is told what it missed.
-//! Never starts without a runtime that is its parent, and never goes on from a part.
+//! Never starts without the runtime that made its channel, and never goes on from a part.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mainstay_process::{StartFailure, StartStep};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::exec_barrier::end_unexecuted;
 use super::mirror::{BASE, SUPERVISION};
@@ -46,11 +47,12 @@ pub fn succeed() -> Result<u8, String> {
     raise_limit().map_err(failed)?;
     let channel = take_channel().map_err(failed)?;
     let (passed, rest) = receive(&channel).map_err(failed)?;
-    let runtime = nix::unistd::getppid().as_raw();
-    let handle = ProcessHandle::new(runtime).ok_or_else(|| cannot("it has no parent".into()))?;
+    let runtime = getsockopt(&channel, PeerCredentials).map_err(|errno| failed(errno.into()))?;
+    let runtime = runtime.pid();
+    let handle = ProcessHandle::new(runtime).ok_or_else(|| cannot("there is no runtime".into()))?;
     let mut kept = Vec::new();
     let records = read(passed, &mut kept).map_err(cannot)?;
-    forget_environment(&records);
+    adapt_environment(&records);
     let known = records.known_runs();
     let (channel, handle) = (channel.into_raw_fd(), handle.0.into_raw_fd());
     kept.extend([channel, handle]);
@@ -65,7 +67,7 @@ pub fn succeed() -> Result<u8, String> {
     let whole = records.into_state(channel, KeptFd::new(handle));
     let (state, roster, supervisor) = whole.map_err(cannot)?;
     if state.runtime.pid() != runtime {
-        return Err(cannot("its parent is not the runtime".into()));
+        return Err(cannot("another than the runtime has started it".into()));
     }
     if let Some(barrier) = state.barrier {
         end_unexecuted(&barrier.take().map_err(failed)?);
@@ -173,12 +175,20 @@ fn read(passed: Passed, kept: &mut Vec<RawFd>) -> Result<Records, String> {
     })
 }
 
-/// What the holder before had added for its runtime is not for modules.
+/// What the holder before had added for its runtime is not for modules, and where the service
+/// manager had named it, it is this one now.
 #[expect(unsafe_code, reason = "the environment is changed")]
-fn forget_environment(records: &Records) {
+fn adapt_environment(records: &Records) {
     for (name, _) in &records.base.runtime.env {
         // SAFETY: this process has no other thread yet.
         unsafe { std::env::remove_var(name) };
+    }
+    let own = std::process::id().to_string();
+    for name in ["SYSTEMD_EXEC_PID", "WATCHDOG_PID"] {
+        if std::env::var_os(name).is_some() {
+            // SAFETY: as above.
+            unsafe { std::env::set_var(name, &own) };
+        }
     }
 }
 

@@ -38,6 +38,8 @@ impl Successor {
 impl HolderClient {
     pub(super) fn request_mirror(&self) {}
 
+    pub(super) fn serve_client(&self, _: u32) {}
+
     pub(super) async fn succeed(self: &Arc<Self>, _: &mut HolderReader) -> bool {
         false
     }

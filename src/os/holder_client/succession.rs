@@ -3,7 +3,7 @@
 //! Never starts one while the other lives, after an exit on purpose, or without end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use mainstay_holder::messages::{CHANNEL_FD, HolderRequest, MirrorRecord, Takeove
 use mainstay_policy::MonoTime;
 
 use super::channel::write_requests;
+use super::main_process::{EXEC_PID, MainProcess};
 use super::notify_mirror::NotifyParts;
 use super::{HolderClient, lock};
 use crate::os::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
@@ -76,8 +77,13 @@ impl Unperformed {
 /// What a successor needs.
 pub(super) struct Successor {
     is_possible: bool,
+    /// None: no service manager follows from one holder to the next.
+    main_process: Option<Arc<MainProcess>>,
     /// None: it cannot be told whether it lives.
     holder: Mutex<Option<machine::VerifiedProcess>>,
+    holder_pid: AtomicU32,
+    /// The holder that has started this runtime: its environment names that one.
+    first_holder: u32,
     records: Mutex<BTreeMap<u32, (MirrorRecord, Vec<OwnedFd>)>>,
     notify: Arc<NotifyParts>,
     starts: Mutex<VecDeque<MonoTime>>,
@@ -87,9 +93,14 @@ pub(super) struct Successor {
 impl Successor {
     pub(super) fn of(known: &TakeoverState) -> Successor {
         let is_alone = known.can_reexec && known.holder_pid != std::process::id();
+        let main_process = MainProcess::of(known.holder_pid).map(Arc::new);
+        let is_wanted = succession::is_wanted(main_process.is_some());
         Successor {
-            is_possible: is_alone && succession::is_wanted() && succession::obstacle().is_none(),
+            is_possible: is_alone && is_wanted && succession::obstacle().is_none(),
+            main_process,
             holder: Mutex::new(machine::VerifiedProcess::now(known.holder_pid)),
+            holder_pid: AtomicU32::new(known.holder_pid),
+            first_holder: known.holder_pid,
             records: Mutex::default(),
             notify: Arc::default(),
             starts: Mutex::default(),
@@ -193,6 +204,19 @@ impl HolderClient {
             unperformed.last + 1
         };
         self.send_request_with(&HolderRequest::Mirror { number }, vec![notify]);
+        if let Some(main_process) = self.successor.main_process.clone() {
+            let names = move || main_process.name_runtime();
+            drop(self.handle.spawn_blocking(names));
+        }
+    }
+
+    /// A client of this user or of root is connected.
+    pub(super) fn serve_client(&self, pid: u32) {
+        let holder = self.successor.holder_pid.load(Ordering::Relaxed);
+        let main_process = self.successor.main_process.clone();
+        if let Some(unit) = main_process.filter(|unit| unit.begin_control(holder, pid)) {
+            self.handle.spawn(unit.end_control(pid));
+        }
     }
 
     /// Starts another holder in the place of one that has died. False: there is none.
@@ -228,10 +252,17 @@ impl HolderClient {
         ours.set_nonblocking(true)?;
         let ours = OwnedFd::from(ours);
         let (early, writer) = (ours.try_clone()?, HolderWriter::new(ours.try_clone()?));
-        let started = self.handle.spawn_blocking(move || start(&theirs.into()));
+        let before = self.successor.holder_pid.load(Ordering::Relaxed);
+        let first_holder = self.successor.first_holder;
+        let starts = move || start(&theirs.into(), first_holder);
+        let started = self.handle.spawn_blocking(starts);
         let (pid, process) = started.await.map_err(io::Error::other)??;
         *lock(&self.successor.holder) = Some(process);
+        self.successor.holder_pid.store(pid, Ordering::Relaxed);
         self.successor.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(main_process) = self.successor.main_process.clone() {
+            tokio::spawn(main_process.pass_on(before, pid));
+        }
         #[cfg(unix)]
         self.governor.thaw_all();
         hearing.reconnect(ours)?;
@@ -271,43 +302,63 @@ impl HolderClient {
     }
 }
 
-/// Starts this program as a holder, with this end of its channel.
+/// Starts this program as a holder, with this end of its channel. It is no child of this process:
+/// as the one before, it belongs to the process that takes orphans in, a service manager too, which
+/// hears of its end.
 #[expect(
     clippy::disallowed_methods,
     reason = "there is no holder that could start it"
 )]
-fn start(channel: &OwnedFd) -> io::Result<(u32, machine::VerifiedProcess)> {
+fn start(channel: &OwnedFd, first_holder: u32) -> io::Result<(u32, machine::VerifiedProcess)> {
     let mut child = Command::new("/proc/self/exe");
     let name = std::env::args_os().next();
     child.arg0(name.unwrap_or_else(|| "mainstay".into()));
-    child.args(["holder", "--succeed"]).process_group(0);
-    child.stdin(Stdio::inherit());
-    let raw = channel.as_raw_fd();
-    #[expect(unsafe_code, reason = "the channel gets its fixed number")]
+    child.args(["holder", "--succeed"]).stdin(Stdio::inherit());
+    keep_what_names(first_holder, &mut child);
+    let (mut told, tells) = io::pipe()?;
+    let (raw, tells) = (channel.as_raw_fd(), OwnedFd::from(tells));
+    #[expect(unsafe_code, reason = "a second fork, and the number of the channel")]
     // SAFETY: only system calls, which are async-signal-safe.
     unsafe {
         child.pre_exec(move || {
-            let failed = match raw {
-                CHANNEL_FD => libc::fcntl(raw, libc::F_SETFD, 0) < 0,
-                _ => libc::dup2(raw, CHANNEL_FD) < 0,
-            };
+            match libc::fork() {
+                0 => {}
+                ..0 => return Err(io::Error::last_os_error()),
+                pid => {
+                    let pid = pid.to_ne_bytes();
+                    let sent = libc::write(tells.as_raw_fd(), pid.as_ptr().cast(), pid.len());
+                    libc::_exit(i32::from(sent != 4));
+                }
+            }
+            let failed = libc::setpgid(0, 0) < 0
+                || match raw {
+                    CHANNEL_FD => libc::fcntl(raw, libc::F_SETFD, 0) < 0,
+                    _ => libc::dup2(raw, CHANNEL_FD) < 0,
+                };
             if failed {
                 return Err(io::Error::last_os_error());
             }
             Ok(())
         });
     }
-    let mut child = child.spawn()?;
-    let pid = child.id();
-    // Before it is reaped, so that the number is its own. Unwatched it would not be followed.
-    let Some(process) = machine::VerifiedProcess::now(pid) else {
-        child.kill()?;
-        child.wait()?;
-        return Err(io::ErrorKind::QuotaExceeded.into());
-    };
-    let reaps = move || drop(child.wait());
-    std::thread::Builder::new()
-        .name("holder".to_owned())
-        .spawn(reaps)?;
+    let mut between = child.spawn()?; // returns when the holder has executed
+    between.wait()?;
+    drop(child); // with its end of the pipe
+    let mut pid = [0; 4];
+    told.read_exact(&mut pid)?;
+    let pid = u32::from_ne_bytes(pid);
+    // Unwatched it would not be followed: it ends with its channel.
+    let process = machine::VerifiedProcess::now(pid).ok_or(io::ErrorKind::QuotaExceeded)?;
     Ok((pid, process))
+}
+
+/// What names the holder in the environment is for its successor, which puts its own number there.
+fn keep_what_names(holder: u32, child: &mut Command) {
+    let holder = holder.to_string();
+    for (name, with_it) in [(EXEC_PID, None), ("WATCHDOG_PID", Some("WATCHDOG_USEC"))] {
+        if std::env::var(name).is_ok_and(|pid| pid != holder) {
+            child.env_remove(name);
+            with_it.map(|name| child.env_remove(name));
+        }
+    }
 }
