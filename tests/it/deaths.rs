@@ -19,6 +19,7 @@ use mainstay_protocol::{Event, EventKind, ModuleState};
 use crate::daemon::{
     Daemon, kill, misbehave, script, wait_for, with_control_groups, with_succession,
 };
+use crate::sockets::{answering, ask};
 use crate::takeover::{Over, journal, setting};
 
 /// No request concerns them.
@@ -44,12 +45,13 @@ fn modules() -> String {
     let ends = script("echo $MAINSTAY_GENERATION >> runs; exit $((MAINSTAY_GENERATION % 5 + 1))");
     let (steady, notifies) = (misbehave(""), misbehave("--ready notify"));
     format!(
-        "[module.steady]\ncommand = {notifies}\nready = {{ notify = true }}\n\
+        "{}ready = {{ notify = true }}\n\
          [module.above]\ncommand = {steady}\nrequires = [\"steady\"]\n\
          [module.busy]\ncommand = {notifies}\nready = {{ notify = true }}\nrequired = false\n\
          before_start = [[\"/bin/sh\", \"-c\", \"echo x >> hooks\"]]\nenv.EDIT = \"0\"\n\
          [module.once]\ncommand = {steady}\nrequired = false\nrecovery.max_attempts = 1\n\
-         [module.ends]\ncommand = {ends}\nrequired = false\nrecovery.restart = \"always\"\n"
+         [module.ends]\ncommand = {ends}\nrequired = false\nrecovery.restart = \"always\"\n",
+        answering("steady", "--ready notify")
     )
 }
 
@@ -302,9 +304,9 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// What a system has seen: deaths, edits, runs that ended, starts that were lost, events; and how
-/// long it took.
-type Counts = ([usize; 5], Vec<Duration>);
+/// What a system has seen: deaths, edits, runs that ended, starts that were lost, events, answers at
+/// the kept socket; and how long it took.
+type Counts = ([usize; 6], Vec<Duration>);
 
 /// The deaths of one system.
 fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
@@ -325,9 +327,11 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         took: Vec::new(),
     };
     let before = untouched(&mut deaths.client);
+    let serving = before[0].0.expect("it runs");
     let is_over = AtomicBool::new(false);
-    let seen = std::thread::scope(|scope| {
+    let (seen, answers) = std::thread::scope(|scope| {
         let follower = scope.spawn(|| follow(&daemon, &is_over));
+        let asks = scope.spawn(|| ask(&daemon, serving, Duration::from_millis(at_once), &is_over));
         let over = Over(&is_over);
         while (deaths.total as u64) < count {
             deaths.step();
@@ -336,7 +340,8 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         }
         check_rest(&daemon);
         drop(over);
-        follower.join().expect("events")
+        let answers = asks.join().expect("answers");
+        (follower.join().expect("events"), answers)
     });
     let told: Vec<u64> = journal(&daemon).iter().map(|event| event.seq).collect();
     let (first, last) = (told.first().copied(), seen.last().map(|event| event.seq));
@@ -348,7 +353,7 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         "what a follower saw is what the journal has"
     );
     let (ends, lost) = check_ends(&daemon, &seen);
-    let counts = [deaths.total, deaths.edits, ends, lost, seen.len()];
+    let counts = [deaths.total, deaths.edits, ends, lost, seen.len(), answers];
     (counts, deaths.took)
 }
 
@@ -369,12 +374,14 @@ fn no_death_of_a_holder_is_noticed_by_modules_or_by_clients() {
     took.sort_unstable();
     println!(
         "{} holders killed, {} edits, {} runs that ended, {} of them lost in their start, {} \
-         events; another holder after {:?} (median), {:?} at most",
+         events, {} connections to a kept socket, each answered by the same process; another \
+         holder after {:?} (median), {:?} at most",
         sum(0),
         sum(1),
         sum(2),
         sum(3),
         sum(4),
+        sum(5),
         took.get(took.len() / 2),
         took.last()
     );

@@ -19,6 +19,7 @@ use mainstay_protocol::method::{ChangeParams, EventsParams, name};
 use mainstay_protocol::{Event, EventKind, ModuleState};
 
 use crate::daemon::{Daemon, binary, copy_program, kill, misbehave, script, wait_for};
+use crate::sockets::{answering, ask};
 
 /// Runs that end by themselves come back after 20 ms; of many systems at once later, because a
 /// machine starts only so many processes.
@@ -47,10 +48,10 @@ fn modules() -> String {
     let ends = script("echo $MAINSTAY_GENERATION >> runs; exit $((MAINSTAY_GENERATION % 5 + 1))");
     let steady = misbehave("");
     format!(
-        "[module.steady]\ncommand = {steady}\n\
-         [module.above]\ncommand = {steady}\nrequires = [\"steady\"]\n\
+        "{}[module.above]\ncommand = {steady}\nrequires = [\"steady\"]\n\
          [module.busy]\ncommand = {steady}\nrequired = false\nenv.EDIT = \"0\"\n\
-         [module.ends]\ncommand = {ends}\nrequired = false\nrecovery.restart = \"always\"\n"
+         [module.ends]\ncommand = {ends}\nrequired = false\nrecovery.restart = \"always\"\n",
+        answering("steady", "")
     )
 }
 
@@ -297,8 +298,8 @@ fn check_rest(daemon: &Daemon) {
 }
 
 /// What a system has seen: takeovers, upgrades, those that were too slow, edits, runs that ended,
-/// events, and how often its holder executed another program.
-type Counts = [usize; 7];
+/// events, how often its holder executed another program, and answers at the kept socket.
+type Counts = [usize; 8];
 
 /// The takeovers of one system.
 fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
@@ -311,6 +312,7 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         copy_program(binary(), program);
     }
     let before = untouched(&daemon);
+    let serving = before[0].0.expect("it runs");
     let mut takeovers = Takeovers {
         daemon: &daemon,
         state: seed << 32,
@@ -320,8 +322,9 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         edits: 0,
     };
     let is_over = AtomicBool::new(false);
-    let seen = std::thread::scope(|scope| {
+    let (seen, answers) = std::thread::scope(|scope| {
         let follower = scope.spawn(|| follow(&daemon, &is_over));
+        let asks = scope.spawn(|| ask(&daemon, serving, Duration::from_millis(at_once), &is_over));
         let over = Over(&is_over);
         for number in 0..count.max(SHORT) {
             takeovers.step(count > 0);
@@ -333,7 +336,8 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         }
         check_rest(&daemon);
         drop(over);
-        follower.join().expect("events")
+        let answers = asks.join().expect("answers");
+        (follower.join().expect("events"), answers)
     });
     let events = journal(&daemon);
     let told: Vec<u64> = events.iter().map(|event| event.seq).collect();
@@ -359,6 +363,7 @@ fn campaign(seed: u64, count: u64, at_once: u64) -> Counts {
         ends,
         seen.len(),
         holders,
+        answers,
     ]
 }
 
@@ -377,14 +382,16 @@ fn no_takeover_is_noticed_by_modules_or_by_those_who_follow() {
     let sum = |at: usize| systems.iter().map(|one| one[at]).sum::<usize>();
     println!(
         "{} takeovers, {} of them upgrades, {} of these too slow, {} edits, {} runs that ended, \
-         {} events; holders executed another program {} times",
+         {} events; holders executed another program {} times; {} connections to a kept socket, \
+         each answered by the same process",
         sum(0),
         sum(1),
         sum(2),
         sum(3),
         sum(4),
         sum(5),
-        sum(6)
+        sum(6),
+        sum(7)
     );
 }
 

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{chown, symlink};
-use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mainstay_protocol::method::EventsParams;
@@ -17,6 +15,7 @@ use mainstay_protocol::view::{UpgradeOutcome, UpgradeView};
 use mainstay_protocol::{Event, EventKind, ModuleState, ModuleView};
 
 use crate::daemon::{Daemon, binary, copy_program, in_both_ways, kill, misbehave, script, skip};
+use crate::sockets::{answering, ask};
 
 /// Behaves as its file name says; `versions` is what the real program prints, if not.
 const IMPOSTOR: &str = r#"
@@ -112,10 +111,9 @@ fn results(daemon: &Daemon) -> Vec<Event> {
 fn modules() -> String {
     let failing = script("[ -e failed ] || { touch failed; exit 1; }; exec $misbehave");
     format!(
-        "[module.web]\ncommand = {}\nsockets = {{ http = \"${{runtime_dir}}/it.sock\" }}\n\
-         [module.once]\ncommand = {failing}\nrequired = false\n\
+        "{}[module.once]\ncommand = {failing}\nrequired = false\n\
          [module.top]\ncommand = {}\nrequires = [\"web\"]\n",
-        misbehave("--serve"),
+        answering("web", ""),
         misbehave("")
     )
 }
@@ -131,17 +129,6 @@ fn start() -> Daemon {
 
 const MODULES: [&str; 3] = ["web", "once", "top"];
 
-/// What the module behind the kept socket answers; none: it was refused, or not answered.
-fn answer(socket: &Path) -> Option<String> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 #[test]
 fn an_upgrade_under_traffic_touches_no_module_and_is_told() {
     in_both_ways(|| {
@@ -150,16 +137,9 @@ fn an_upgrade_under_traffic_touches_no_module_and_is_told() {
         copy_program(binary(), &new);
         let before = MODULES.map(|name| identity(&daemon.module(name)));
         let web = before[0].0.expect("it runs");
-        let (over, answers) = (AtomicBool::new(false), AtomicU32::new(0));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let socket = daemon.path("run/it.sock");
-                while !over.load(Ordering::Relaxed) {
-                    let answer = answer(&socket);
-                    assert_eq!(answer, Some(format!("http {web}\n")), "by the same process");
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            });
+        let over = AtomicBool::new(false);
+        let answers = std::thread::scope(|scope| {
+            let asks = scope.spawn(|| ask(&daemon, web, Duration::ZERO, &over));
             let upgraded = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 for number in 1..=3 {
                     let (code, text) = upgrade(&daemon, &new);
@@ -172,8 +152,9 @@ fn an_upgrade_under_traffic_touches_no_module_and_is_told() {
             }));
             over.store(true, Ordering::Relaxed);
             upgraded.expect("three upgrades");
+            asks.join().expect("answers by the same process")
         });
-        assert!(answers.into_inner() > 3, "there was traffic");
+        assert!(answers > 3, "there was traffic");
         assert_eq!(in_use(&daemon), new);
         assert_eq!(before, MODULES.map(|name| identity(&daemon.module(name))));
         let told = results(&daemon);
