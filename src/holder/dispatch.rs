@@ -276,7 +276,7 @@ impl Engine {
                 generation,
                 pid,
             } => self.on_notify_drained(id, generation, pid),
-            EngineEvent::Swept(ids) => self.finish_sweep(&ids),
+            EngineEvent::Swept(runs) => self.finish_sweep(&runs),
             EngineEvent::TreesLooked(found) => self.on_trees_looked(found),
             EngineEvent::Output(output) => self.send_output(output),
             EngineEvent::OutputFlushed { number } => {

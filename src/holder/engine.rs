@@ -30,6 +30,7 @@ use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
 use crate::succession::Succession;
 use crate::workers::notify_receiver::NotifyReceiver;
+use crate::workers::reports::SweptRun;
 use crate::workers::service_manager::ServiceManager;
 use crate::workers::setup::SetupResult;
 use crate::workers::sweep::{ProcessTree, Sweeper};
@@ -59,7 +60,7 @@ pub(crate) struct Engine {
     pub(crate) spawner: Option<Spawner>,
     pub(crate) sweeper: Sweeper,
     /// When the sweep that is in flight is not waited for any longer, and what it is about.
-    pub(crate) sweeping: Option<(Instant, Vec<u32>)>,
+    pub(crate) sweeping: Option<(Instant, Vec<SweptRun>)>,
     pub(crate) to_sweep: Vec<ProcessTree>,
     pub(crate) tree_stops: TreeStops,
     /// Main processes that a signal stopped a moment ago: when that is reported, and the signal.

@@ -12,7 +12,7 @@ use mainstay_process::{Instance, ProcessEventKind};
 use crate::kernel::LoopWaker;
 use crate::spawn::spawn_error::SpawnError;
 use crate::threads::lock;
-use crate::workers::reports::{NotifyMessage, SpawnedProcess, TapOutput, TreeFound};
+use crate::workers::reports::{NotifyMessage, SpawnedProcess, SweptRun, TapOutput, TreeFound};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
@@ -35,7 +35,7 @@ pub(crate) enum EngineEvent {
         output: String,
     },
     /// A sweep over these instances is done.
-    Swept(Vec<u32>),
+    Swept(Vec<SweptRun>),
     /// What is alive of trees whose main process has exited.
     TreesLooked(Vec<TreeFound>),
     /// Tapped output.

@@ -16,8 +16,9 @@ use crate::poll_key;
 use crate::process;
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 use crate::workers::output::FinishResult;
+use crate::workers::reports::SweptRun;
 use crate::workers::sweep::{
-    Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked,
+    Living, LivingRuns, ProcessTree, SweepJob, Sweeper, runs_of, sweep, sweep_marked,
 };
 
 /// Exits taken in at once before other events get their turn.
@@ -260,28 +261,23 @@ impl Engine {
             return;
         }
         let trees = std::mem::take(&mut self.to_sweep);
-        let ids = trees.iter().map(|tree| tree.id).collect();
-        self.sweeping = Some((Instant::now() + SWEEP_TIMEOUT, ids));
+        self.sweeping = Some((Instant::now() + SWEEP_TIMEOUT, runs_of(&trees)));
         let living = self.living(&trees);
         self.sweeper.sweep(SweepJob { trees, living });
     }
 
-    pub(crate) fn finish_sweep(&mut self, ids: &[u32]) {
-        if self.sweeping.take_if(|(_, swept)| swept == ids).is_none() {
+    pub(crate) fn finish_sweep(&mut self, runs: &[SweptRun]) {
+        if self.sweeping.take_if(|(_, swept)| swept == runs).is_none() {
             return; // the sweep was abandoned
         }
-        for id in ids {
-            self.on_swept(*id);
-        }
+        runs.iter().for_each(|run| self.on_swept(run));
     }
 
     /// A sweep that hangs in a look at a process does not hold up the ends of others.
     pub(crate) fn expire_sweep(&mut self, now: Instant) {
-        if let Some((_, ids)) = self.sweeping.take_if(|(at, _)| *at <= now) {
+        if let Some((_, runs)) = self.sweeping.take_if(|(at, _)| *at <= now) {
             self.sweeper = Sweeper::new(Arc::clone(&self.queue));
-            for id in ids {
-                self.on_swept(id);
-            }
+            runs.iter().for_each(|run| self.on_swept(run));
         }
     }
 
@@ -330,14 +326,15 @@ impl Engine {
         self.perform_effects();
     }
 
-    /// A sweep that began before the exit does not count; the one for the exit follows.
-    fn on_swept(&mut self, id: u32) {
-        let instance = self.instances.get(&id);
-        if let Some(run) = instance.and_then(|one| one.run.as_ref()) {
+    /// A sweep that began before the exit does not count; the one for the exit follows. The next
+    /// run may have begun since.
+    fn on_swept(&mut self, (id, mark): &SweptRun) {
+        let run = self.instances.get(id).and_then(|one| one.run.as_ref());
+        if let Some(run) = run.filter(|run| run.mark == *mark) {
             run.signal(libc::SIGKILL); // where processes cannot be seen, it at least
         }
-        let again = self.to_sweep.iter().any(|target| target.id == id);
-        self.roster.tree_swept(id, again);
+        let again = self.to_sweep.iter().any(|target| target.id == *id);
+        self.roster.tree_swept(*id, again);
         self.perform_effects();
     }
 

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{DesiredState, EventKind, ModuleState};
+use mainstay_protocol::{DesiredState, Event, EventKind, ModuleState};
 
-use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script, with_control_groups};
 
 /// One optional module named `it`.
 fn one(command: &str, more: &str) -> String {
@@ -308,6 +308,29 @@ fn down_with_a_time_of_its_own_ends_what_is_deaf() {
     });
     assert_eq!(code, 0);
     assert!(printed.contains("2 modules had to be killed"), "{printed}");
+}
+
+/// Where trees are walked the walk of a kill may end after the next run has begun: the more
+/// processes there are, the longer it lasts.
+#[test]
+fn the_kill_of_a_restart_does_not_reach_the_next_run() {
+    with_control_groups(false);
+    let crowd = script("for _ in $(seq 300); do sleep 1000 & done; wait");
+    let deaf = misbehave("--ignore-sigterm --ready notify");
+    let daemon = Daemon::start(&format!(
+        "[module.crowd]\ncommand = {crowd}\n{}",
+        one(&deaf, &format!("shutdown_timeout = \"100ms\"\n{HEARS}")),
+    ));
+    daemon.until("it", ModuleState::Running);
+    for restarts in 1..=5 {
+        let told = warned(&daemon.cli(&["restart", "it"]));
+        assert!(told.contains("and was killed by SIGKILL"), "{told}");
+        let generation = daemon.module("it").generation;
+        assert_eq!(generation, restarts + 1, "each restart is one run");
+    }
+    let is_failure = |event: &Event| event.kind == EventKind::RecoveryStarted;
+    let failures: Vec<Event> = daemon.events("it").into_iter().filter(is_failure).collect();
+    assert!(failures.is_empty(), "{failures:?}");
 }
 
 /// What was printed on stderr by a command that ended with 0.

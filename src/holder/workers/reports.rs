@@ -58,6 +58,9 @@ pub(crate) struct NewMain {
     pub(crate) start_time: u64,
 }
 
+/// The instance and the mark of a run that was swept: the next one may run by then.
+pub(crate) type SweptRun = (u32, String);
+
 /// What a look at the rest of a tree found.
 #[derive(Debug)]
 pub(crate) struct TreeFound {

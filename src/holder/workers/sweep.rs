@@ -17,6 +17,7 @@ use crate::process::{ProcessInfo, Tag, Unseen};
 use crate::random::Tags;
 use crate::threads::thread;
 use crate::workers::mark::{TREE_MARK_VAR, mark_variable};
+use crate::workers::reports::SweptRun;
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
@@ -34,6 +35,10 @@ pub(crate) struct ProcessTree {
     pub(crate) mark: String,
     /// The control group that was killed already: only its end is awaited.
     pub(crate) group: Option<Arc<Cgroup>>,
+}
+
+pub(crate) fn runs_of(trees: &[ProcessTree]) -> Vec<SweptRun> {
+    trees.iter().map(|one| (one.id, one.mark.clone())).collect()
 }
 
 /// What of the children of a holder is not to be killed: all others were left by runs that have
@@ -120,8 +125,7 @@ pub(crate) struct SweepJob {
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
 /// they are gone.
 pub(crate) fn sweep(job: &SweepJob) {
-    let walked = job.trees.iter().filter(|one| one.group.is_none());
-    let walked: Vec<&ProcessTree> = walked.collect();
+    let walked: Vec<_> = job.trees.iter().filter(|one| one.group.is_none()).collect();
     if !walked.is_empty() || job.living.is_some() {
         kill_walk(&Walk::new(walked, job.living.as_ref()));
     }
@@ -392,8 +396,7 @@ fn run(todo: &Receiver<SweepJob>, queue: &EngineQueue) {
 
 fn finish(job: &SweepJob, queue: &EngineQueue) {
     sweep(job);
-    let ids = job.trees.iter().map(|one| one.id).collect();
-    queue.send(EngineEvent::Swept(ids));
+    queue.send(EngineEvent::Swept(runs_of(&job.trees)));
 }
 
 #[cfg(test)]
