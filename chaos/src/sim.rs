@@ -301,12 +301,15 @@ impl Sim {
         self.trace
             .push(self.now, TraceLine::ToModule(module, event));
         let at = module.index();
-        let Some(spec) = self.specs[at].clone() else {
+        let Some(spec) = self.specs[at].as_deref() else {
             return Ok(());
         };
-        self.modules[at].apply(&spec, self.now, event);
+        self.modules[at].apply(spec, self.now, event);
         for _ in 0..EFFECTS_A_MODULE {
-            let Some(effect) = self.modules[at].next_effect(&spec, self.now) else {
+            let Some(spec) = self.specs[at].as_deref() else {
+                return Ok(());
+            };
+            let Some(effect) = self.modules[at].next_effect(spec, self.now) else {
                 self.arm_module(module);
                 return Ok(());
             };

@@ -56,6 +56,7 @@ impl Trace {
     }
 
     /// Keeps one more, and forgets the oldest.
+    #[inline]
     pub fn push(&mut self, at: MonoTime, line: TraceLine) {
         self.fingerprint.line(at, &line);
         let kept = if self.kept == 0 { KEPT } else { self.kept };

@@ -149,6 +149,7 @@ pub struct Agenda {
 
 impl Agenda {
     /// Something for the runtime that runs now; it dies with it.
+    #[inline]
     pub fn push(&mut self, at: MonoTime, item: WorldEvent) {
         self.add(at, Some(self.epoch), item);
     }
@@ -158,6 +159,7 @@ impl Agenda {
         self.add(at, None, item);
     }
 
+    #[inline]
     fn add(&mut self, at: MonoTime, epoch: Option<u32>, item: WorldEvent) {
         self.order += 1;
         let place = match self.free.pop() {

@@ -71,6 +71,7 @@ impl Sim {
 
     /// From the system to a module's state machine; sometimes once more, much later. Without a
     /// runtime nobody hears it.
+    #[inline]
     fn news(&mut self, module: ModuleId, event: ToModule) {
         if self.runtime_down {
             return;
