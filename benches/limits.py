@@ -21,6 +21,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROWS = []
+# Where cgroup2 is mounted.
+CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
 
 def row(what, found, goal, reached):
@@ -225,7 +227,32 @@ def samples(programs):
         row(what, f"{micros:.1f} µs", "≤ 50 µs", micros <= 50)
 
 
+def command_floor():
+    """CPU time of twenty commands a second for what starts and reads them, and does nothing else."""
+    source = os.path.join(ROOT, "benches", "command_floor.c")
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "floor")
+        if subprocess.run(["cc", "-O2", "-o", program, source]).returncode != 0:
+            return
+        groups = [None]
+        base = next((one for one in CGROUPS if os.path.exists(f"{one}/cgroup.procs")), None)
+        if base and os.access(base, os.W_OK):
+            groups.append(f"{base}/command-floor-{os.getpid()}")
+        for group in groups:
+            if group:
+                os.mkdir(group)
+            found = subprocess.run([program] + [group] * bool(group), capture_output=True, text=True)
+            if group:
+                os.rmdir(group)
+            if found.returncode == 0:
+                each = float(found.stdout)
+                word = "with a control group for each" if group else "without control groups"
+                what = f"the least that 20 commands a second cost, {word}"
+                row(what, f"{each * 20 * 100:.2f} % of a core", "–", None)
+
+
 def health(programs):
+    command_floor()
     head = '[resources]\ncheck_interval = "1h"\n[health]\nadaptive = false\ninterval = "1s"\n'
     without = idle(programs, head, 20, 20)
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)

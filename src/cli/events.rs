@@ -28,7 +28,7 @@ pub(crate) fn run(args: &EventsArgs, global: &GlobalArgs) -> Result<CliExitCode,
     let instance = SystemLocator::find(global)?;
     let mut shown = Shown::new(args);
     let params = asked(args)?;
-    match instance.connect() {
+    match instance.connect_to_show(&[]) {
         Ok(client) => {
             watch(&instance, client, args.follow, params, &mut |events| {
                 shown.print(events)

@@ -20,7 +20,7 @@ use super::{format, terminal};
 const PAGE: usize = 200;
 
 pub(crate) fn run(args: &HealthArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let mut client = SystemLocator::find(global)?.connect()?;
+    let mut client = SystemLocator::find(global)?.connect_to_show(&[])?;
     let mut params = HealthParams {
         module: args.module.clone(),
         limit: Some(PAGE),

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &StatusArgs, global: &GlobalArgs) -> Result<CliExitCode,
     match args.watch {
         Some(interval) => repeat::run(&instance, interval, |client| text(client, args)),
         None => {
-            let mut client = instance.connect_calling(calls(args))?;
+            let mut client = instance.connect_to_show(calls(args))?;
             terminal::print(&text(&mut client, args)?)?;
             Ok(CliExitCode::Ok)
         }

@@ -169,6 +169,19 @@ impl SystemLocator {
             })
     }
 
+    /// Connects to show what it does, and says on stderr when it is not the system of the
+    /// configuration that led to it.
+    pub(crate) fn connect_to_show(&self, methods: &[&'static str]) -> Result<Client, CliError> {
+        let client = self.connect_calling(methods)?;
+        if let Some((theirs, ours)) = self.other_config_dir() {
+            let name = &self.name;
+            super::terminal::print_error(&format!(
+                "warning: '{name}' runs with the configuration {theirs}, and the one here is {ours}"
+            ));
+        }
+        Ok(client)
+    }
+
     /// Connects to change it: only when it runs with the configuration that led to it. Another
     /// system may have the same name.
     pub(crate) fn connect_to_change(&self) -> Result<Client, CliError> {

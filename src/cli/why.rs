@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::WhyArgs, global: &GlobalArgs) -> Result<CliExitCo
         return not_started(args.json, global);
     };
     let full = args.full;
-    let (why, running) = match SystemLocator::find(global)?.connect() {
+    let (why, running) = match SystemLocator::find(global)?.connect_to_show(&[]) {
         Ok(mut client) => (client.call(name::WHY, WhyParams { module, full })?, true),
         Err(failure) => (
             OfflineHistory::fallback_for(failure, global)?.why(&module, full)?,
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &args::WhyArgs, global: &GlobalArgs) -> Result<CliExitCo
 }
 
 fn not_started(json: bool, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let mut client = SystemLocator::find(global)?.connect()?;
+    let mut client = SystemLocator::find(global)?.connect_to_show(&[])?;
     let result: NotStartedResult = client.call(name::WHY_NOT_STARTED, Empty {})?;
     if json {
         terminal::print_json(&result)?;

@@ -90,7 +90,7 @@ fn a_second_system_in_the_same_runtime_directory_is_refused() {
 }
 
 #[test]
-fn a_system_of_the_same_name_and_another_folder_is_not_changed() {
+fn a_system_of_the_same_name_and_another_folder_is_shown_as_such_and_not_changed() {
     let (first, second) = (project("app1"), project("app1"));
     let run = tempfile::tempdir().expect("a folder");
     let shared = [("XDG_RUNTIME_DIR", run.path())];
@@ -111,8 +111,15 @@ fn a_system_of_the_same_name_and_another_folder_is_not_changed() {
             assert!(told.contains(folder), "{words:?}: {told}");
         }
     }
-    let status = run_in(second.path(), &["status"], &shared);
-    assert!(status.status.success(), "{}", said(&status));
+    for words in [&["status"][..], &["why", "one"], &["health"], &["events"]] {
+        let shown = run_in(second.path(), words, &shared);
+        let warned = String::from_utf8_lossy(&shown.stderr);
+        assert!(shown.status.success(), "{words:?}: {}", said(&shown));
+        let is_told = |folder: &String| warned.contains(folder);
+        assert!(both.iter().all(is_told), "{words:?}: {warned}");
+        let shown = run_in(first.path(), words, &shared);
+        assert!(shown.stderr.is_empty(), "{words:?}: {}", said(&shown));
+    }
     let named = run_in(second.path(), &["stop", "one", "--name", "app1"], &shared);
     assert!(
         named.status.success(),
