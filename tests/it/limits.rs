@@ -17,8 +17,10 @@ use crate::daemon::{
 pub(crate) const QUICK: &str = "[resources]\ncheck_interval = \"200ms\"\ndwell = \"300ms\"\n\
                      release = \"500ms\"\n";
 
-/// Windows of 5 s in which a hog has to be at its ceiling once.
-const WINDOWS_MAX: usize = 4;
+/// Windows of 5 s in which a hog has to be at its ceiling once, if the machine was not busy in this
+/// many of them.
+const WINDOWS_MAX: usize = 6;
+const CALM_MIN: usize = 2;
 /// Percent of a core that a hog without a limit gets on a machine that is not busy.
 const LEFT_MIN: f64 = 50.0;
 
@@ -96,7 +98,7 @@ fn hogs_of_one_four_and_fifty_processes_and_of_fifty_threads_are_held() {
         std::thread::sleep(Duration::from_secs(2));
         // A hog without a limit says what the machine has left: where that is little, a hog at its
         // ceiling gets less than its share, and so does the governor.
-        let (mut kept, mut busy) = ([false; 4], 0);
+        let (mut kept, mut calm) = ([false; 4], 0);
         let mut seen = Vec::new();
         for _ in 0..WINDOWS_MAX {
             let mut shares = observe(&mains, Duration::from_secs(5));
@@ -104,7 +106,7 @@ fn hogs_of_one_four_and_fifty_processes_and_of_fifty_threads_are_held() {
             eprintln!(
                 "limits: cpu_percent = 20, over 5 s: {shares:.1?}; without a limit {left:.1}"
             );
-            busy += usize::from(left < LEFT_MIN);
+            calm += usize::from(left >= LEFT_MIN);
             for (kept, share) in kept.iter_mut().zip(&shares) {
                 *kept |= (18.0..=22.0).contains(share);
             }
@@ -117,7 +119,7 @@ fn hogs_of_one_four_and_fifty_processes_and_of_fifty_threads_are_held() {
         for (at, name) in names.iter().enumerate() {
             let mean = seen.iter().map(|shares| shares[at]).sum::<f64>() / windows;
             assert!(mean < 40.0, "{name}: {seen:.1?}");
-            assert!(kept[at] || busy == seen.len(), "{name}: {seen:.1?}");
+            assert!(kept[at] || calm < CALM_MIN, "{name}: {seen:.1?}");
         }
     });
 }
