@@ -160,7 +160,11 @@ async fn supervise(
                 }
             }
             running.close(&holder_client, end.code).await;
-            Ok(end.code)
+            // A service manager may have taken this process for the main one then.
+            Ok(match holder_client.has_no_holder() {
+                true => end.code.max(CliExitCode::Failed as u8),
+                false => end.code,
+            })
         }
         // Root gave up: modules go on, the holder starts a new runtime.
         None => std::process::exit(70),

@@ -9,7 +9,6 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Supposition;
 use mainstay_policy::run::RunEnd;
-use mainstay_process::{StartFailure, StartStep};
 use mainstay_protocol::enums::DesiredState;
 use mainstay_protocol::method::{NotStartedResult, WhatIfAction, WhyEvidence, WhyNext, WhyResult};
 use mainstay_protocol::methods::{WhatIf, Why, WhyNotStarted};
@@ -135,16 +134,16 @@ async fn log_end(ctx: &RuntimeContext, module: ModuleId) -> LastWords {
 
 /// The folders of PATH, if the program of the module was in none of them.
 fn searched_path(ctx: &RuntimeContext, module: ModuleId) -> Option<Vec<String>> {
-    let not_found = StartFailure {
-        step: StartStep::Exec,
-        errno: libc::ENOENT,
-    };
     let info = &ctx.snapshots.module(module).lifecycle.info;
     let launch = ctx.launch(module);
-    let is_named = launch.argv.first()?.contains('/');
-    let is_lost = info.last_ending == Some(RunEnd::NotStarted(not_found));
+    let is_named = launch.argv.first()?.contains(std::path::is_separator);
+    let is_lost = match info.last_ending {
+        Some(RunEnd::NotStarted(failure)) => failure.is_missing_program(),
+        _ => false,
+    };
     let path = preflight::search_path(&launch.env, launch.clear_env);
-    (is_lost && !is_named).then(|| path.split(':').map(str::to_owned).collect())
+    let folders = || std::env::split_paths(&path).map(|one| one.display().to_string());
+    (is_lost && !is_named).then(|| folders().collect())
 }
 
 /// What is known of a module.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use mainstay_protocol::method::{Hello, Welcome, name};
-use mainstay_protocol::{AccessLevel, ErrorCode, PROTOCOL, RequestError, RequestId, RpcMessage};
+use mainstay_protocol::{ErrorCode, PROTOCOL, RequestError, RequestId, RpcMessage};
 
 use crate::actors::RuntimeContext;
 use crate::control::Caller;
@@ -51,12 +51,7 @@ impl Incoming {
         }
         let peer = self.peer.as_ref();
         match Caller::identify(&self.ctx, &self.accounts, self.via, &hello, peer) {
-            Ok(caller) => {
-                if let Some(peer) = peer.filter(|_| caller.level == AccessLevel::Admin) {
-                    self.ctx.os.admin_connected(peer.pid);
-                }
-                Ok((id, caller))
-            }
+            Ok(caller) => Ok((id, caller)),
             Err(error) => Err((id, error)),
         }
     }

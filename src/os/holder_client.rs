@@ -232,9 +232,21 @@ impl HolderClient {
             held.send_request(&HolderRequest::Forget { instance });
         }
         held.request_mirror();
+        held.follow_main_process();
         tokio::spawn(write_requests(Arc::clone(&held), speaking, 0));
         tokio::spawn(read_messages(Arc::clone(&held), hearing, wire.decoder));
         Ok((held, receiver))
+    }
+
+    /// How often the service manager learnt of another main process so far: it may have missed
+    /// what it was told before.
+    pub(crate) fn main_processes(&self) -> u32 {
+        self.successor.passed_on()
+    }
+
+    /// Whether the holder is gone, and no other goes on.
+    pub(crate) fn has_no_holder(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Sends assignments of sd_notify(3) to the service manager that started the holder, if there
@@ -299,6 +311,7 @@ impl HolderClient {
             HolderMessage::Directories { problem, .. } => {
                 #[cfg(unix)]
                 self.restore_sockets();
+                self.name_main_process();
                 Some(OsEvent::DirectoriesRestored { problem })
             }
             HolderMessage::StopRequested { time_left_ms, .. } => Some(OsEvent::StopRequested {
@@ -558,10 +571,6 @@ impl Os for HolderClient {
         upgrade: UpgradeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
         self.request_upgrade(upgrade)
-    }
-
-    fn admin_connected(&self, pid: u32) {
-        self.serve_client(pid);
     }
 
     fn exit_holder(&self, code: u8) {

@@ -339,7 +339,7 @@ impl VerifiedProcess {
 
     /// Sends a signal to it.
     pub(crate) fn signal(&self, signal: i32) {
-        pidfd_send_signal(&self.0, signal);
+        let _it_may_have_ended = pidfd_send_signal(&self.0, signal);
     }
 
     /// Whether it has ended, all of its threads included.
@@ -347,6 +347,11 @@ impl VerifiedProcess {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let mut one = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut one, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    /// Whether its parent has taken note of its end.
+    pub(crate) fn is_reaped(&self) -> bool {
+        pidfd_send_signal(&self.0, 0) == Err(nix::errno::Errno::ESRCH)
     }
 
     /// Readable at its end.
@@ -380,17 +385,18 @@ fn pidfd_open(pid: u32) -> Option<OwnedFd> {
 }
 
 #[expect(unsafe_code, reason = "nix has no pidfd_send_signal")]
-fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
+fn pidfd_send_signal(fd: &OwnedFd, signal: i32) -> nix::Result<()> {
     // SAFETY: the descriptor is open for the length of the call; the info pointer may be null.
-    unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             fd.as_raw_fd(),
             signal,
             std::ptr::null::<libc::siginfo_t>(),
             0,
-        );
-    }
+        )
+    };
+    nix::errno::Errno::result(result).map(drop)
 }
 
 /// The peer of a Unix socket: (pid, uid, gid).

@@ -174,8 +174,6 @@ pub(crate) trait Os: Send + Sync + 'static {
         &self,
         upgrade: UpgradeRequest,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-    /// A process of an admin has connected, perhaps one of the service manager.
-    fn admin_connected(&self, _pid: u32) {}
     /// Ends everything: the holder exits with this code.
     fn exit_holder(&self, code: u8);
     /// The living main process of an instance.

@@ -45,6 +45,12 @@ impl StartFailure {
         is_named && LASTING.contains(&self.errno)
     }
 
+    /// Whether its program was not found: ENOENT on Unix, `ERROR_FILE_NOT_FOUND` on Windows.
+    #[must_use]
+    pub fn is_missing_program(self) -> bool {
+        (self.step, self.errno) == (StartStep::Exec, 2)
+    }
+
     /// Whether nothing failed: it was lost with the holder, and is to be made again.
     #[must_use]
     pub fn is_lost(self) -> bool {

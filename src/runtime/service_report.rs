@@ -50,8 +50,11 @@ pub(super) async fn follow(ctx: &RuntimeContext, client: &HolderClient) -> Infal
     }
     let mut published = ctx.snapshots.version();
     let mut reloads = ctx.signalled_reloads.subscribe();
-    let mut last = None;
+    let (mut last, mut main_processes) = (None, client.main_processes());
     loop {
+        if std::mem::replace(&mut main_processes, client.main_processes()) != main_processes {
+            last = None;
+        }
         let is_published = *published.borrow_and_update() > 0;
         reloads.mark_unchanged();
         // Until the lifecycle has published, a returning runtime looks like one that starts.

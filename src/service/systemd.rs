@@ -190,6 +190,8 @@ pub(crate) fn text(spec: &ServiceSpec) -> Result<String, PathError> {
     line(&format!("TimeoutStopSec={}", spec.stop_window().as_secs()));
     line(&format!("WatchdogSec={}", WATCHDOG));
     line("KillMode=mixed");
+    // After the watchdog has ended a holder that hangs.
+    line("TimeoutAbortSec=5");
     line("Delegate=cpu memory pids io");
     // Modules have limits of their own, and one that is killed for memory is restarted.
     line("TasksMax=infinity");

@@ -39,6 +39,7 @@ impl BaseEnvironment {
                 b"INVOCATION_ID",
                 b"JOURNAL_STREAM",
                 b"PIDFILE",
+                b"SYSTEMD_EXEC_PID",
             ];
             starts("LISTEN_") || starts("WATCHDOG_") || starts("MAINSTAY_") || exact.contains(&name)
         };

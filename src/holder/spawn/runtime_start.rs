@@ -22,6 +22,7 @@ pub(crate) fn start(
         return Err(io::ErrorKind::NotFound.into());
     };
     let tells_pid = tells_pid.as_raw_fd();
+    forget_runtime();
     let mut child = Command::new(program.path(program_fd.first()));
     child
         .arg0(&command.program)
@@ -42,6 +43,16 @@ pub(crate) fn start(
     }
     let started = child.spawn()?;
     Ok(i32::try_from(started.id()).unwrap_or(i32::MAX))
+}
+
+/// The file that names the runtime to systemd may be of one whose number is another process's now:
+/// systemd would take that for the main process at the end of this one.
+fn forget_runtime() {
+    let own = std::process::id().to_string();
+    let is_main = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own);
+    if let Some(file) = std::env::var_os("PIDFILE").filter(|_| is_main) {
+        let _there_is_none = std::fs::remove_file(file);
+    }
 }
 
 #[expect(unsafe_code, reason = "dup2, fcntl, sigprocmask")]

@@ -5,8 +5,15 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Where programs are looked for when no PATH is set: nowhere.
-pub const DEFAULT_PATH: &str = "";
+/// The PATH that a program with this environment is looked for in, if it is started from this one;
+/// without one it is in no folder.
+#[must_use]
+pub fn search_path(env: &[(String, String)], clear_env: bool) -> String {
+    let is_it = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("PATH");
+    let own = env.iter().rfind(is_it).map(|(_, path)| path.clone());
+    let kept = || std::env::var("PATH").ok().filter(|_| !clear_env);
+    own.or_else(kept).unwrap_or_default()
+}
 
 /// The file that is meant: as it is said or with `.exe`, in `directory`, or in the folders of
 /// `path` when it has no slash.

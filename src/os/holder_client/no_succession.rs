@@ -28,6 +28,10 @@ impl Successor {
         false
     }
 
+    pub(super) fn passed_on(&self) -> u32 {
+        0
+    }
+
     pub(super) fn holder_ended(&self) -> impl Future<Output = ()> + use<> {
         std::future::pending()
     }
@@ -38,7 +42,9 @@ impl Successor {
 impl HolderClient {
     pub(super) fn request_mirror(&self) {}
 
-    pub(super) fn serve_client(&self, _: u32) {}
+    pub(super) fn name_main_process(&self) {}
+
+    pub(super) fn follow_main_process(self: &Arc<Self>) {}
 
     pub(super) async fn succeed(self: &Arc<Self>, _: &mut HolderReader) -> bool {
         false

@@ -31,6 +31,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// So many are started within this time: one that dies again and again is not to be helped.
 const STARTS_MAX: usize = 10;
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
+/// After one that could not be started, for want of processes or descriptors.
+const START_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of requests, roughly, that are kept for the next holder.
 const UNPERFORMED_MAX: usize = 65_536;
 
@@ -78,10 +80,12 @@ impl Unperformed {
 pub(super) struct Successor {
     is_possible: bool,
     /// None: no service manager follows from one holder to the next.
-    main_process: Option<Arc<MainProcess>>,
+    pub(super) main_process: Option<Arc<MainProcess>>,
+    /// How often that was told of another holder.
+    pub(super) passed_on: AtomicU32,
     /// None: it cannot be told whether it lives.
     holder: Mutex<Option<machine::VerifiedProcess>>,
-    holder_pid: AtomicU32,
+    pub(super) holder_pid: AtomicU32,
     /// The holder that has started this runtime: its environment names that one.
     first_holder: u32,
     records: Mutex<BTreeMap<u32, (MirrorRecord, Vec<OwnedFd>)>>,
@@ -95,9 +99,11 @@ impl Successor {
         let is_alone = known.can_reexec && known.holder_pid != std::process::id();
         let main_process = MainProcess::of(known.holder_pid).map(Arc::new);
         let is_wanted = succession::is_wanted(main_process.is_some());
+        let is_possible = is_alone && is_wanted && succession::obstacle().is_none();
         Successor {
-            is_possible: is_alone && is_wanted && succession::obstacle().is_none(),
-            main_process,
+            is_possible,
+            main_process: main_process.filter(|_| is_possible),
+            passed_on: AtomicU32::new(0),
             holder: Mutex::new(machine::VerifiedProcess::now(known.holder_pid)),
             holder_pid: AtomicU32::new(known.holder_pid),
             first_holder: known.holder_pid,
@@ -111,6 +117,10 @@ impl Successor {
     /// Whether this runtime has had another holder.
     pub(super) fn has_begun(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn passed_on(&self) -> u32 {
+        self.passed_on.load(Ordering::Relaxed)
     }
 
     /// Ends when the holder has ended, where that can be seen.
@@ -138,14 +148,20 @@ impl Successor {
         }
     }
 
+    /// None: it cannot be told.
+    pub(super) fn holder_has_ended(&self) -> Option<bool> {
+        let holder = lock(&self.holder);
+        Some(holder.as_ref()?.has_ended())
+    }
+
     /// Whether the last holder lives no more. One that only closed its end, or of which that is not
     /// known for certain, is not succeeded: there would be two.
     async fn holder_is_gone(&self) -> bool {
-        let Some(holder) = lock(&self.holder).take() else {
+        if self.holder_has_ended().is_none() {
             return false;
-        };
+        }
         let is_gone = async {
-            while !holder.has_ended() {
+            while self.holder_has_ended() == Some(false) {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
@@ -204,19 +220,7 @@ impl HolderClient {
             unperformed.last + 1
         };
         self.send_request_with(&HolderRequest::Mirror { number }, vec![notify]);
-        if let Some(main_process) = self.successor.main_process.clone() {
-            let names = move || main_process.name_runtime();
-            drop(self.handle.spawn_blocking(names));
-        }
-    }
-
-    /// A client of this user or of root is connected.
-    pub(super) fn serve_client(&self, pid: u32) {
-        let holder = self.successor.holder_pid.load(Ordering::Relaxed);
-        let main_process = self.successor.main_process.clone();
-        if let Some(unit) = main_process.filter(|unit| unit.begin_control(holder, pid)) {
-            self.handle.spawn(unit.end_control(pid));
-        }
+        self.name_main_process();
     }
 
     /// Starts another holder in the place of one that has died. False: there is none.
@@ -239,7 +243,10 @@ impl HolderClient {
                     let replaced = OsEvent::HolderReplaced { pid };
                     return self.facts.send(replaced).await.is_ok();
                 }
-                Err(error) => tracing::error!(%error, "cannot start another holder"),
+                Err(error) => {
+                    tracing::error!(%error, "cannot start another holder");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
             }
         }
         tracing::error!("cannot start another holder: too many have died, or a part is missing");
@@ -252,16 +259,15 @@ impl HolderClient {
         ours.set_nonblocking(true)?;
         let ours = OwnedFd::from(ours);
         let (early, writer) = (ours.try_clone()?, HolderWriter::new(ours.try_clone()?));
-        let before = self.successor.holder_pid.load(Ordering::Relaxed);
         let first_holder = self.successor.first_holder;
         let starts = move || start(&theirs.into(), first_holder);
         let started = self.handle.spawn_blocking(starts);
         let (pid, process) = started.await.map_err(io::Error::other)??;
-        *lock(&self.successor.holder) = Some(process);
+        let dead = lock(&self.successor.holder).replace(process);
         self.successor.holder_pid.store(pid, Ordering::Relaxed);
         self.successor.count.fetch_add(1, Ordering::Relaxed);
-        if let Some(main_process) = self.successor.main_process.clone() {
-            tokio::spawn(main_process.pass_on(before, pid));
+        if let Some(dead) = dead.filter(|_| self.successor.main_process.is_some()) {
+            tokio::spawn(Arc::clone(self).pass_main_process_on(dead));
         }
         #[cfg(unix)]
         self.governor.thaw_all();
