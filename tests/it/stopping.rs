@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mainstay_protocol::method::name;
 use mainstay_protocol::{DesiredState, Event, EventKind, ModuleState};
 
-use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script, with_control_groups};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
 /// One optional module named `it`.
 fn one(command: &str, more: &str) -> String {
@@ -314,23 +314,25 @@ fn down_with_a_time_of_its_own_ends_what_is_deaf() {
 /// processes there are, the longer it lasts.
 #[test]
 fn the_kill_of_a_restart_does_not_reach_the_next_run() {
-    with_control_groups(false);
     let crowd = script("for _ in $(seq 300); do sleep 1000 & done; wait");
     let deaf = misbehave("--ignore-sigterm --ready notify");
-    let daemon = Daemon::start(&format!(
+    let modules = format!(
         "[module.crowd]\ncommand = {crowd}\n{}",
         one(&deaf, &format!("shutdown_timeout = \"100ms\"\n{HEARS}")),
-    ));
-    daemon.until("it", ModuleState::Running);
-    for restarts in 1..=5 {
-        let told = warned(&daemon.cli(&["restart", "it"]));
-        assert!(told.contains("and was killed by SIGKILL"), "{told}");
-        let generation = daemon.module("it").generation;
-        assert_eq!(generation, restarts + 1, "each restart is one run");
-    }
-    let is_failure = |event: &Event| event.kind == EventKind::RecoveryStarted;
-    let failures: Vec<Event> = daemon.events("it").into_iter().filter(is_failure).collect();
-    assert!(failures.is_empty(), "{failures:?}");
+    );
+    in_both_ways(|| {
+        let daemon = Daemon::start(&modules);
+        daemon.until("it", ModuleState::Running);
+        for restarts in 1..=5 {
+            let told = warned(&daemon.cli(&["restart", "it"]));
+            assert!(told.contains("and was killed by SIGKILL"), "{told}");
+            let generation = daemon.module("it").generation;
+            assert_eq!(generation, restarts + 1, "each restart is one run");
+        }
+        let is_failure = |event: &Event| event.kind == EventKind::RecoveryStarted;
+        let failures: Vec<Event> = daemon.events("it").into_iter().filter(is_failure).collect();
+        assert!(failures.is_empty(), "{failures:?}");
+    });
 }
 
 /// What was printed on stderr by a command that ended with 0.
