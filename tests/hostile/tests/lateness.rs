@@ -22,8 +22,8 @@ pub(crate) struct Measured {
     restarts: Vec<Duration>,
     /// From the question to the answer, connecting included.
     statuses: Vec<Duration>,
-    /// From the start of a process by the test itself to its first instruction: the longest
-    /// during each restart.
+    /// What the test itself needed to start a process and to have it end: the longest during each
+    /// restart.
     starts: Vec<Duration>,
     /// What of each restart and of each status is not explained by the start of that moment.
     late_restarts: Vec<Duration>,
