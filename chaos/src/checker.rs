@@ -219,6 +219,7 @@ impl Checker {
                     stopped_by_name: true,
                     ..DesiredReach::default()
                 };
+                self.has_moved = true;
             }
             Operation::Start | Operation::Restart => self.allow(plan, module),
             // It may begin anew, as after any request; what is desired stays.

@@ -36,7 +36,7 @@ fn one_seed_is_one_history_of_the_actors() {
 }
 
 /// Seed, modules and faults of histories that found a bug.
-const FOUND: [(u64, u32, u32); 24] = [
+const FOUND: [(u64, u32, u32); 25] = [
     (5, 5, 40),
     (119, 5, 40),
     (300, 5, 40),
@@ -61,6 +61,7 @@ const FOUND: [(u64, u32, u32); 24] = [
     (826085, 5, 30),
     (827161, 5, 30),
     (827734, 5, 30),
+    (870235, 5, 30),
 ];
 
 #[test]

@@ -43,6 +43,13 @@ pub(crate) const BUGS: &[Bug] = &[
                 probation.factor,",
     },
     Bug {
+        name: "a stop in backoff waits until that is over",
+        file: "lifecycle/reconcile.rs",
+        find: "(State::Waiting | State::Backoff | State::Failed, Desired::Down) => {",
+        plant: "(State::Backoff, Desired::Down) if PLANTED => self.retry_if_due(now, module), \
+                (State::Waiting | State::Backoff | State::Failed, Desired::Down) => {",
+    },
+    Bug {
         name: "the try on probation never comes",
         file: "lifecycle/reconcile.rs",
         find: "if slot.retry_at.is_none_or(|at| now < at)",

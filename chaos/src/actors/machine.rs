@@ -84,6 +84,9 @@ pub(super) struct Place {
     pub(super) process: Option<Process>,
     newest: u64,
     pub(super) last_exit: Option<(u64, Exited)>,
+    /// Whether that was well; it stays so where the holder is told to forget it, for a plan that is
+    /// not committed may go back.
+    has_completed: bool,
     /// When the runtime was told of that exit.
     told_exit_at: Option<MonoTime>,
     last_told: MonoTime,
@@ -312,6 +315,7 @@ impl World {
         self.records.clear();
         for place in self.places.values_mut() {
             (place.process, place.last_exit) = (None, None);
+            place.has_completed = false;
         }
     }
 
@@ -415,6 +419,7 @@ impl World {
         self.trace
             .push(now, Line::Process(instance.to_string(), generation, what));
         let place = self.places.entry(instance.to_string()).or_default();
+        place.has_completed = exited.exit == Exit::Code(0);
         (place.last_exit, place.told_exit_at) = (Some((generation, exited.clone())), None);
         if !self.wildness.loses_exits {
             self.tell(instance, generation, ProcessEventKind::Exited(exited));
@@ -534,10 +539,7 @@ impl World {
                         ReadyKind::Answers => process.ready_from <= now,
                         ReadyKind::Runs => true,
                     }),
-                has_completed: place
-                    .last_exit
-                    .as_ref()
-                    .is_some_and(|(_, exited)| exited.exit == Exit::Code(0)),
+                has_completed: place.has_completed,
             }
         };
         let places = self.places.iter();

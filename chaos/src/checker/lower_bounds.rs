@@ -274,6 +274,15 @@ impl Checker {
             return Ok(());
         }
         for module in plan.ids() {
+            // Without a process there is nothing that a stop waits for.
+            let is_stopped = self.shadows[module.index()].reach.stopped_by_name;
+            let rests = || {
+                matches!(
+                    lifecycle.view(module).state,
+                    State::Waiting | State::Backoff
+                )
+            };
+            ensure(!(is_stopped && rests()), || Violation::StopHangs(module))?;
             let least = self.least_status(plan, now, module);
             ensure(status >= least, || Violation::FalseStatus(module))?;
             if self.shadows[module.index()].bounds.state != State::Waiting {

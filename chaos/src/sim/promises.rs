@@ -74,13 +74,23 @@ impl Sim {
             // What another's time did is an event for this one.
             let by = self.lifecycle.view(promise.module).by;
             let is_taken_along = before.iter().any(|other| {
-                by == Some(other.module) && (moved(other) || self.has_to_stop(other.module))
+                by == Some(other.module)
+                    && (moved(other)
+                        || self.has_to_stop(other.module)
+                        || self.needs(other.module, &is_moved))
             });
             if must != moved(promise) && (must || !is_taken_along) {
                 return Err(Violation::ForecastBroken(promise.module));
             }
         }
         Ok(())
+    }
+
+    /// Whether it needs one that is so, through others too.
+    fn needs(&self, module: ModuleId, is: &impl Fn(ModuleId) -> bool) -> bool {
+        let edges = self.runtime_plan.dependencies(module).iter();
+        let mut needs = edges.filter(|edge| edge.hard).map(|edge| edge.to);
+        needs.any(|need| is(need) || self.needs(need, is))
     }
 
     /// Whether it stops as soon as what needs it has stopped.

@@ -2,21 +2,20 @@
 //! Owns the PID file, which names this runtime: systemd reads it when its main process has ended.
 //! Never takes part where systemd did not start this holder, or reads no PID file.
 
-use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::Interest;
 
-use super::HolderClient;
+use super::{HolderClient, lock};
 use crate::os::{machine, private};
 
 /// The process that systemd has started: the holder, with its successors.
@@ -28,6 +27,7 @@ const NOTED_WITHIN: Duration = Duration::from_mins(10);
 
 /// Between two messages for readers: not each of them is systemd.
 const READ_PAUSE: Duration = Duration::from_millis(200);
+const ERROR_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct MainProcess {
@@ -36,6 +36,7 @@ pub(super) struct MainProcess {
     /// Of who opens the file. systemd reads it at the end of a reload and of `ExecStartPost=` too,
     /// and takes this runtime for the main process then, while the holder is well.
     reads: Inotify,
+    writes: Mutex<()>,
 }
 
 impl MainProcess {
@@ -56,22 +57,27 @@ impl MainProcess {
             pid_file,
             manager: manager.ok()?,
             reads: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?,
+            writes: Mutex::default(),
         })
     }
 
     /// At the end of the holder this runtime is the main process, until it names another one. A
     /// file that is read unnoticed would leave it so.
-    fn name_runtime(&self) {
-        let text = format!("{}\n", std::process::id());
-        let named = private::write(&self.pid_file, text.as_bytes(), None).and_then(|()| {
+    fn name_runtime(&self, holder: u32) {
+        let _one_at_a_time = lock(&self.writes);
+        let named = self.write(std::process::id()).and_then(|()| {
             let flags = AddWatchFlags::IN_OPEN;
             Ok(self.reads.add_watch(&self.pid_file, flags).map(drop)?)
         });
         if let Err(error) = named {
-            let _unnamed_the_unit_ends_with_its_holder = fs::remove_file(&self.pid_file);
             let file = self.pid_file.display();
             tracing::error!(%error, %file, "systemd would end the unit with its holder");
+            let _without_a_file_it_ends_too = self.write(holder);
         }
+    }
+
+    fn write(&self, pid: u32) -> io::Result<()> {
+        private::write(&self.pid_file, format!("{pid}\n").as_bytes(), None)
     }
 
     /// Waits until the file was opened.
@@ -93,36 +99,41 @@ impl MainProcess {
     /// Tells systemd which process is the main one, and that it is well: it believes this runtime
     /// where it has taken it for that.
     async fn tell(&self, holder: u32) -> io::Result<()> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
         let text = format!("MAINPID={holder}\nWATCHDOG=1");
+        let send = || {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_nonblocking(true)?;
+            socket.send_to_addr(text.as_bytes(), &self.manager)
+        };
+        // systemd may be busy, and the machine may have no descriptors: it would kill the unit.
         let sent = async {
-            loop {
-                match socket.send_to_addr(text.as_bytes(), &self.manager) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        tokio::time::sleep(LOOK_INTERVAL).await;
-                    }
-                    sent => return sent.map(drop),
-                }
+            while send().is_err() {
+                tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
-        tokio::time::timeout(NOTED_WITHIN, sent).await?
+        Ok(tokio::time::timeout(NOTED_WITHIN, sent).await?)
     }
 }
 
 impl HolderClient {
-    /// Names this runtime in the PID file, where there is one; again after the folder was restored.
+    /// Names this runtime in the PID file, where there is one, or the holder where no other could
+    /// go on: a unit with `ExecStartPost=` waits for the file. Again after the folder was restored.
     pub(super) fn name_main_process(&self) {
-        if let Some(main_process) = self.successor.main_process.clone() {
-            drop(
-                self.handle
-                    .spawn_blocking(move || main_process.name_runtime()),
-            );
-        }
+        let Some(main_process) = self.successor.main_process.clone() else {
+            return;
+        };
+        let holder = self.successor.holder_pid.load(Ordering::Relaxed);
+        let goes_on = self.successor.is_possible;
+        drop(self.handle.spawn_blocking(move || match goes_on {
+            true => main_process.name_runtime(holder),
+            false => drop(main_process.write(holder)),
+        }));
     }
 
     pub(super) fn follow_main_process(self: &Arc<Self>) {
-        self.handle.spawn(Arc::clone(self).stay_main_process());
+        if self.successor.is_possible {
+            self.handle.spawn(Arc::clone(self).stay_main_process());
+        }
     }
 
     /// Tells systemd of the holder whenever it has read the file and the holder is well.
@@ -130,7 +141,12 @@ impl HolderClient {
         let Some(main_process) = &self.successor.main_process else {
             return;
         };
-        while main_process.wait_for_reader().await.is_ok() {
+        loop {
+            if let Err(error) = main_process.wait_for_reader().await {
+                // systemd may have read it.
+                tracing::error!(%error, "cannot see whether systemd reads the PID file");
+                tokio::time::sleep(ERROR_PAUSE).await;
+            }
             if self.successor.holder_has_ended() == Some(false) {
                 self.tell_main_process().await;
             }

@@ -31,6 +31,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// So many are started within this time: one that dies again and again is not to be helped.
 const STARTS_MAX: usize = 10;
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
+/// How long its exec may take: a program may be on a file system that does not answer.
+const STARTED_WITHIN: Duration = Duration::from_secs(20);
 /// After one that could not be started, for want of processes or descriptors.
 const START_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of requests, roughly, that are kept for the next holder.
@@ -78,7 +80,7 @@ impl Unperformed {
 
 /// What a successor needs.
 pub(super) struct Successor {
-    is_possible: bool,
+    pub(super) is_possible: bool,
     /// None: no service manager follows from one holder to the next.
     pub(super) main_process: Option<Arc<MainProcess>>,
     /// How often that was told of another holder.
@@ -102,7 +104,7 @@ impl Successor {
         let is_possible = is_alone && is_wanted && succession::obstacle().is_none();
         Successor {
             is_possible,
-            main_process: main_process.filter(|_| is_possible),
+            main_process,
             passed_on: AtomicU32::new(0),
             holder: Mutex::new(machine::VerifiedProcess::now(known.holder_pid)),
             holder_pid: AtomicU32::new(known.holder_pid),
@@ -208,6 +210,7 @@ impl Successor {
 impl HolderClient {
     /// Asks the holder for duplicates of all that it keeps.
     pub(super) fn request_mirror(&self) {
+        self.name_main_process();
         if !self.successor.is_possible {
             return;
         }
@@ -220,7 +223,6 @@ impl HolderClient {
             unperformed.last + 1
         };
         self.send_request_with(&HolderRequest::Mirror { number }, vec![notify]);
-        self.name_main_process();
     }
 
     /// Starts another holder in the place of one that has died. False: there is none.
@@ -262,7 +264,8 @@ impl HolderClient {
         let first_holder = self.successor.first_holder;
         let starts = move || start(&theirs.into(), first_holder);
         let started = self.handle.spawn_blocking(starts);
-        let (pid, process) = started.await.map_err(io::Error::other)??;
+        let started = tokio::time::timeout(STARTED_WITHIN, started).await?;
+        let (pid, process) = started.map_err(io::Error::other)??;
         let dead = lock(&self.successor.holder).replace(process);
         self.successor.holder_pid.store(pid, Ordering::Relaxed);
         self.successor.count.fetch_add(1, Ordering::Relaxed);
