@@ -209,7 +209,7 @@ fn a_unit_with_a_pid_file_goes_on_with_the_next_holder() {
     for variable in ["PIDFILE=", "SYSTEMD_EXEC_PID="] {
         assert!(!environment.contains(variable), "{environment}");
     }
-    // Whoever reads the file while the holder is well may take the runtime for the main process.
+    // A manager that reads the file while the holder is well takes the runtime for the main process.
     let holder = daemon.0.holder();
     assert_eq!(named(), Some(runtime));
     let told = (

@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,12 +14,18 @@ use crate::daemon::{Daemon, free_address, kill, misbehave};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// One module named `it` that serves on `run/it.sock`, called `http`.
-fn one(words: &str, more: &str) -> String {
+/// A module of this name that answers on `run/it.sock`, which mainstay keeps, with its pid.
+pub(crate) fn answering(name: &str, words: &str) -> String {
     let command = misbehave(&format!("--serve {words}"));
     format!(
-        "[module.it]\ncommand = {command}\nsockets = {{ http = \"${{runtime_dir}}/it.sock\" }}\n{more}\n"
+        "[module.{name}]\ncommand = {command}\n\
+         sockets = {{ http = \"${{runtime_dir}}/it.sock\" }}\n"
     )
+}
+
+/// One that is named `it`, with more lines.
+fn one(words: &str, more: &str) -> String {
+    format!("{}{more}\n", answering("it", words))
 }
 
 fn connect(daemon: &Daemon) -> UnixStream {
@@ -37,32 +42,12 @@ fn answer(mut stream: impl Read) -> (String, u32) {
     (name.to_owned(), pid.parse().expect("a pid"))
 }
 
-/// A module of this name that answers on `run/it.sock`, which mainstay keeps, with its pid.
-pub(crate) fn answering(name: &str, words: &str) -> String {
-    let command = misbehave(&format!("--serve {words}"));
-    format!(
-        "[module.{name}]\ncommand = {command}\n\
-         sockets = {{ http = \"${{runtime_dir}}/it.sock\" }}\n"
-    )
-}
-
-/// What the module behind the kept socket answers; none: it was refused, or not answered.
-fn answer_at(socket: &Path) -> Option<String> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 /// Connects again and again until it is over: each time this process answers. Returns how often.
 pub(crate) fn ask(daemon: &Daemon, pid: u32, pause: Duration, is_over: &AtomicBool) -> usize {
-    let socket = daemon.path("run/it.sock");
     let mut answers = 0;
     while !is_over.load(Ordering::Relaxed) {
-        let answer = answer_at(&socket);
-        let expected = Some(format!("http {pid}\n"));
-        assert_eq!(answer, expected, "after {answers} answers");
+        let expected = ("http".to_owned(), pid);
+        assert_eq!(answer(connect(daemon)), expected, "after {answers} answers");
         answers += 1;
         std::thread::sleep(pause);
     }

@@ -23,18 +23,18 @@ pub(super) const EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 /// How often it is looked whether systemd has taken note of an end, or takes a message; and how
 /// long: it may be busy with a reload of its own.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-const NOTED_WITHIN: Duration = Duration::from_mins(10);
+const NOTED_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Between two messages for readers: not each of them is systemd.
-const READ_PAUSE: Duration = Duration::from_millis(200);
-const ERROR_PAUSE: Duration = Duration::from_secs(5);
+/// Between two messages for readers of the file: not each of them is systemd.
+const REPLY_INTERVAL: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct MainProcess {
     pid_file: PathBuf,
     manager: SocketAddr,
-    /// Of who opens the file. systemd reads it at the end of a reload and of `ExecStartPost=` too,
-    /// and takes this runtime for the main process then, while the holder is well.
+    /// When the file is opened. systemd reads it at the end of a reload and of `ExecStartPost=`
+    /// too, and takes this runtime for the main process then, while the holder is well.
     reads: Inotify,
     writes: Mutex<()>,
 }
@@ -62,7 +62,7 @@ impl MainProcess {
     }
 
     /// At the end of the holder this runtime is the main process, until it names another one. A
-    /// file that is read unnoticed would leave it so.
+    /// file that is read unnoticed would leave it so: then it names the holder.
     fn name_runtime(&self, holder: u32) {
         let _one_at_a_time = lock(&self.writes);
         let named = self.write(std::process::id()).and_then(|()| {
@@ -70,10 +70,22 @@ impl MainProcess {
             Ok(self.reads.add_watch(&self.pid_file, flags).map(drop)?)
         });
         if let Err(error) = named {
-            let file = self.pid_file.display();
-            tracing::error!(%error, %file, "systemd would end the unit with its holder");
-            let _without_a_file_it_ends_too = self.write(holder);
+            self.report(&error);
+            let _reported = self.write(holder);
         }
+    }
+
+    /// Where no other holder could go on the unit ends with this one.
+    fn name_holder(&self, holder: u32) {
+        let _one_at_a_time = lock(&self.writes);
+        if let Err(error) = self.write(holder) {
+            self.report(&error);
+        }
+    }
+
+    fn report(&self, error: &io::Error) {
+        let file = self.pid_file.display();
+        tracing::error!(%error, %file, "cannot name the main process to systemd");
     }
 
     fn write(&self, pid: u32) -> io::Result<()> {
@@ -111,7 +123,7 @@ impl MainProcess {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
-        Ok(tokio::time::timeout(NOTED_WITHIN, sent).await?)
+        Ok(tokio::time::timeout(NOTED_TIMEOUT, sent).await?)
     }
 }
 
@@ -126,7 +138,7 @@ impl HolderClient {
         let goes_on = self.successor.is_possible;
         drop(self.handle.spawn_blocking(move || match goes_on {
             true => main_process.name_runtime(holder),
-            false => drop(main_process.write(holder)),
+            false => main_process.name_holder(holder),
         }));
     }
 
@@ -145,26 +157,26 @@ impl HolderClient {
             if let Err(error) = main_process.wait_for_reader().await {
                 // systemd may have read it.
                 tracing::error!(%error, "cannot see whether systemd reads the PID file");
-                tokio::time::sleep(ERROR_PAUSE).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             if self.successor.holder_has_ended() == Some(false) {
                 self.tell_main_process().await;
             }
-            tokio::time::sleep(READ_PAUSE).await;
+            tokio::time::sleep(REPLY_INTERVAL).await;
         }
     }
 
-    /// Tells systemd of the holder that there is now, once it has taken note of the end of one
-    /// before: it reaps it then.
+    /// Tells systemd of the holder that there is now, once it has reaped the dead one: then it has
+    /// taken note of that end.
     pub(super) async fn pass_main_process_on(self: Arc<Self>, dead: machine::VerifiedProcess) {
         let noted = async {
             while !dead.is_reaped() {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
-        let _late = tokio::time::timeout(NOTED_WITHIN, noted).await;
+        let _late = tokio::time::timeout(NOTED_TIMEOUT, noted).await;
         self.tell_main_process().await;
-        // What it was told meanwhile it did not believe.
+        // It did not believe what it was told meanwhile.
         self.successor.passed_on.fetch_add(1, Ordering::Relaxed);
     }
 

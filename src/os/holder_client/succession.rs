@@ -31,10 +31,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// So many are started within this time: one that dies again and again is not to be helped.
 const STARTS_MAX: usize = 10;
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
-/// How long its exec may take: a program may be on a file system that does not answer.
-const STARTED_WITHIN: Duration = Duration::from_secs(20);
-/// After one that could not be started, for want of processes or descriptors.
-const START_PAUSE: Duration = Duration::from_millis(200);
+/// For the exec of the next holder: its program may be on a file system that does not answer.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// After a start that failed for want of processes or descriptors.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes of requests, roughly, that are kept for the next holder.
 const UNPERFORMED_MAX: usize = 65_536;
 
@@ -247,7 +247,7 @@ impl HolderClient {
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot start another holder");
-                    tokio::time::sleep(START_PAUSE).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
@@ -264,7 +264,7 @@ impl HolderClient {
         let first_holder = self.successor.first_holder;
         let starts = move || start(&theirs.into(), first_holder);
         let started = self.handle.spawn_blocking(starts);
-        let started = tokio::time::timeout(STARTED_WITHIN, started).await?;
+        let started = tokio::time::timeout(START_TIMEOUT, started).await?;
         let (pid, process) = started.map_err(io::Error::other)??;
         let dead = lock(&self.successor.holder).replace(process);
         self.successor.holder_pid.store(pid, Ordering::Relaxed);

@@ -279,8 +279,8 @@ impl System {
         most
     }
 
-    /// How long a process takes to begin, and to end when it is killed, that nobody supervises. It
-    /// has a session of its own, as a run has: Linux shares the processors out among sessions.
+    /// How long an unsupervised process takes to begin, and to end when it is killed. It has a
+    /// session of its own, as a run has: Linux shares the processors out among sessions.
     fn start_of_a_process(&self) -> Duration {
         let file = self.path("starts");
         fs::write(&file, "").expect("a file");
